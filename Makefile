@@ -1,0 +1,50 @@
+# One command each: `make demo`, `make test`. Both make .venv from the exact lock first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test lint types bench evidence system-deps lock clean docs
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+demo: $(STAMP)            ## a tablet lives through a shift on simulated hardware, with real processes
+	$(BIN)/ivma-sim demo $(DEMO)
+
+test: $(STAMP)            ## every test; what needs a missing system part skips with its reason
+	$(BIN)/pytest $(TESTS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)           ## measurements, with the limit and the peer in the same run
+	for b in tests/bench/bench_*.py; do $(BIN)/python $$b || exit 1; done
+
+evidence: $(STAMP)        ## every figure the documents claim, measured; exit 1 if one does not hold
+	$(BIN)/python -m tests.evidence $(LENGTH)
+
+evidence-%: $(STAMP)
+	$(BIN)/python -m tests.evidence --area $* $(LENGTH)
+
+docs: $(STAMP)            ## regenerate what docs/ generates: diagrams, configuration, data inventory, CLI
+	$(BIN)/python -m tests.generate_docs
+
+lock: $(STAMP)            ## renew the exact lock from pyproject's lower bounds
+	$(BIN)/pip-compile --quiet --strip-extras --extra dev --allow-unsafe --no-emit-index-url \
+	  --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.lock pyproject.toml
+
+system-deps:              ## Debian packages for the full set of tests
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	  mosquitto umockdev libumockdev-dev dbus systemd udev iproute2
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,168 @@
+"""Every record kind of the project. To add one, declare it here; docs/data-inventory.md follows."""
+
+from __future__ import annotations
+
+from agent.core.records import Field, PersonalData, RecordKind, Stream
+
+NONE, DEVICE, CONDUCT = PersonalData.NONE, PersonalData.DEVICE, PersonalData.CONDUCT
+
+# Retention at the depot. Alarm and audit: a year, so that a complaint about an incident can be answered;
+# state: a quarter, for fault finding; telemetry: a month. Set by us; a force's own schedule overrides it.
+YEAR, QUARTER, MONTH = 366, 92, 31
+
+
+def _text(name: str, meaning: str, personal: PersonalData = NONE, *, optional: bool = False) -> Field:
+    return Field(name, str, "", "exact", personal, meaning, optional)
+
+
+def _count(name: str, meaning: str, unit: str = "1", precision: str = "1", *, optional: bool = False) -> Field:
+    return Field(name, int, unit, precision, NONE, meaning, optional)
+
+
+def _flag(name: str, meaning: str, personal: PersonalData = NONE, *, optional: bool = False) -> Field:
+    return Field(name, bool, "", "exact", personal, meaning, optional)
+
+
+_DECISION = (
+    _text("verdict", "the state after the change"),
+    _text("before", "the state before the change"),
+    _text("rule", "identifier of the rule that decided"),
+    _text("because", "the rule in words"),
+    _text("evidence", "what the rule looked at, with ages, as JSON"),
+)
+
+ENFORCEMENT_CHANGED = RecordKind(
+    "enforcement.changed", Stream.ALARM, 1,
+    "Show when the tablet was usable and why not: evidence in an incident or a complaint.", YEAR,
+    (
+        _count("decision", "running number of the change of enforcement"),
+        _text("posture", "locked or usable", CONDUCT),
+        _text("basis", "what a loosening rests on: proof or grant; empty for a lock"),
+        *_DECISION,
+    ),
+)  # fmt: skip
+
+LOCK_OUTCOME = RecordKind(
+    "enforcement.outcome", Stream.ALARM, 1,
+    "Show that a lock took, or that it did not.", YEAR,
+    (
+        _count("decision", "the change of enforcement that it belongs to"),
+        _text("action", "the enforcement action"),
+        _flag("ok", "verified by reading back"),
+        _count("took_us", "from the decision to the verified lock", "us", "1"),
+        _text("detail", "what went wrong, in words"),
+    ),
+)  # fmt: skip
+
+LOCK_RECOVERED = RecordKind(
+    "enforcement.recovered", Stream.ALARM, 1,
+    "Record a lock that a crash kept from being recorded when it was made.", YEAR,
+    (_count("decision", "running number of the change of enforcement"), _text("rule", "why it locked")),
+)  # fmt: skip
+
+USED_WHILE_LOCKED = RecordKind(
+    "enforcement.defied", Stream.ALARM, 1,
+    "A session was used although the tablet is to be locked.", YEAR,
+    (_text("detail", "what was seen", CONDUCT),),
+)  # fmt: skip
+
+TETHER_CHANGED = RecordKind(
+    "tether.changed", Stream.STATE, 1,
+    "Follow the tether for fault finding: which dock link fails, how often, and why.", QUARTER,
+    (*_DECISION, _text("dock", "configured name of the dock", DEVICE, optional=True)),
+)  # fmt: skip
+
+FOREIGN_DOCK = RecordKind(
+    "tether.foreign", Stream.ALARM, 1,
+    "A dock answered that is provably not the paired one: theft, or a swap without pairing.", YEAR,
+    (_text("dock", "configured name of the dock", DEVICE), _text("reason", "how it was proved")),
+)  # fmt: skip
+
+IGNITION_CHANGED = RecordKind(
+    "ignition.changed", Stream.STATE, 1,
+    "Explain sleep, wake and shutdown afterwards; find wiring faults.", QUARTER,
+    (*_DECISION, _text("grade", "confirmed, single or inferred"), _text("conflicts", "contradictions, as JSON")),
+)  # fmt: skip
+
+POWER_CHANGED = RecordKind(
+    "power.changed", Stream.STATE, 1,
+    "Explain run-on, shedding and shutdown; show that the tablet did not drain the vehicle.", QUARTER,
+    (*_DECISION, _count("vehicle_mv", "vehicle supply, filtered", "mV", optional=True)),
+)  # fmt: skip
+
+SHUTDOWN = RecordKind(
+    "power.shutdown", Stream.ALARM, 1,
+    "Show why and when the tablet was shut down or suspended.", YEAR,
+    (
+        _text("verb", "suspend or power_off"),
+        _text("rule", "identifier of the rule that decided"),
+        _text("because", "the rule in words"),
+        _text("evidence", "what the rule looked at, with ages, as JSON"),
+    ),
+)  # fmt: skip
+
+POWER_SAMPLE = RecordKind(
+    "power.sample", Stream.TELEMETRY, 1,
+    "Find weak batteries, bad cables and docks before they fail in service.", MONTH,
+    (
+        _count("vehicle_mv", "vehicle supply", "mV", "1", optional=True),
+        _count("dock_mv", "dock supply", "mV", "1", optional=True),
+        _count("tablet_ma", "tablet current, negative when it feeds back", "mA", "1", optional=True),
+        _count("board_dc", "dock board temperature", "0.1 degC", "1", optional=True),
+        _count("tablet_percent", "tablet battery", "%", "1", optional=True),
+        _count("engine_rpm", "engine speed, rounded to 50", "rpm", "50", optional=True),
+    ),
+)  # fmt: skip
+
+AGENT_STARTED = RecordKind(
+    "agent.started", Stream.AUDIT, 1,
+    "Account for every time the agent was not running.", YEAR,
+    (
+        _text("version", "version of the agent"),
+        _text("config", "first 16 hex digits of the configuration's SHA-256"),
+        _text("boot_id", "the kernel's boot id", DEVICE),
+    ),
+)  # fmt: skip
+
+AGENT_STOPPED = RecordKind(
+    "agent.stopped", Stream.AUDIT, 1,
+    "Tell an orderly stop from a crash.", YEAR,
+    (_text("reason", "signal, shutdown or error"),),
+)  # fmt: skip
+
+CONFIG_REFUSED = RecordKind(
+    "config.refused", Stream.AUDIT, 1,
+    "Show that a new configuration was refused and the last good one stayed in force.", YEAR,
+    (_text("problem", "what was wrong, where, and what was expected"),),
+)  # fmt: skip
+
+CONFIG_APPLIED = RecordKind(
+    "config.applied", Stream.AUDIT, 1,
+    "Show which configuration was in force.", YEAR,
+    (_text("config", "first 16 hex digits of the configuration's SHA-256"),),
+)  # fmt: skip
+
+QUEUE_SHED = RecordKind(
+    "queue.shed", Stream.ALARM, 1,
+    "Records were dropped before the fleet had them: which, and why.", YEAR,
+    (
+        _text("stream", "the stream that lost them"),
+        _count("first_seq", "first sequence number dropped"),
+        _count("last_seq", "last sequence number dropped"),
+        _text("reason", "quota, damage"),
+    ),
+)  # fmt: skip
+
+LOCAL_ACCESS = RecordKind(
+    "access.local", Stream.AUDIT, 1,
+    "Log of consultation (DPA 2018 s62): who read records on the tablet, and when.", YEAR,
+    (
+        _count("uid", "numeric user of the peer, from the kernel"),
+        _text("verb", "what was asked", CONDUCT),
+        _text("reason", "given by the user, if any", CONDUCT, optional=True),
+    ),
+)  # fmt: skip
+
+CATALOGUE: dict[str, RecordKind] = {
+    kind.name: kind for kind in list(globals().values()) if isinstance(kind, RecordKind)
+}

@@ -1,0 +1,431 @@
+"""The vocabulary that every part of the project shares: time, observations, effects, decisions.
+
+Standard library only. Everything is frozen: an observation is a fact with a time, an effect is a wish
+of the core, and neither is ever changed after it was made.
+
+Time is ``BootNs``: nanoseconds of CLOCK_BOOTTIME, which goes on while a tablet is suspended and which
+nobody can set. Wall time never enters a decision.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import ClassVar, NewType
+
+from agent.core.records import Record
+
+BootNs = NewType("BootNs", int)
+MS = 1_000_000
+SECOND = 1_000_000_000
+MINUTE = 60 * SECOND
+
+
+# --- what is reported about the world -------------------------------------------------------------
+
+
+class LinkLoss(enum.Enum):
+    """Why the way to a dock ended."""
+
+    UNPLUGGED = "unplugged"  # udev removed the device, or the descriptor gave EOF or EIO
+    UNANSWERED = "unanswered"  # a command went through all its retransmissions
+    CLOSED = "closed"  # we closed it (shutdown, configuration)
+
+
+class ForeignReason(enum.Enum):
+    """How a dock proved that it is not the paired one."""
+
+    BAD_MAC = "bad_mac"  # three bad macs running, each to our newest challenge, no valid session
+    OTHER_DOCK = "other_dock"  # a good mac over another dock serial
+    OTHER_VEHICLE = "other_vehicle"  # a good mac over another vehicle id
+
+
+class DockFault(enum.Flag):
+    """Fault bits of a dock's STATUS; the places are those of the reference dock link."""
+
+    NONE = 0
+    SUPPLY_LOW = 1
+    SUPPLY_HIGH = 2
+    OVER_CURRENT = 4
+    OVER_TEMPERATURE = 8
+    LATCH = 16
+    DEAD_MAN = 32
+    LINK_ERRORS = 64
+
+
+class CommandOutcome(enum.Enum):
+    DONE = "done"
+    REFUSED = "refused"  # the dock answered, authenticated, that it will not
+    LOST = "lost"  # no answer after all tries
+
+
+class KeyPosition(enum.Enum):
+    """The ignition switch as a CAN signal reports it."""
+
+    OFF = "off"
+    ACCESSORY = "accessory"
+    ON = "on"
+    START = "start"
+
+
+class SignalKind(enum.Enum):
+    """What a CAN signal means, and in which unit its value comes."""
+
+    IGNITION = "ignition"  # KeyPosition
+    ENGINE_SPEED = "engine_speed"  # int, rpm
+    BATTERY = "battery"  # int, mV
+    ALTERNATOR = "alternator"  # int, mV
+    SPEED = "speed"  # int, 0.1 km/h
+    READY = "ready"  # bool: an electric vehicle is ready with its DC-DC converter on
+
+
+class BusState(enum.Enum):
+    ACTIVE = "active"  # frames arrive
+    SILENT = "silent"  # the interface is up and nothing arrives: looks the same as a cut cable
+    DOWN = "down"  # no interface, bus-off, or an error from it
+
+
+class PowerVerb(enum.Enum):
+    SUSPEND = "suspend"
+    POWER_OFF = "power_off"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Something that was seen at ``at``, timestamped where it came in and nowhere else."""
+
+    at: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What of the state outlives a restart, as last committed. A restart grants nothing new.
+
+    ``evidence_at`` is the boot time of the last fresh authenticated evidence; it means something only
+    within the boot that ``boot_id`` names. ``budget_ns`` is what is left of the ride-through budget.
+    ``decision`` numbers changes of enforcement and never goes back.
+    """
+
+    boot_id: str = ""
+    tether: str = "unknown"
+    evidence_at: int = 0
+    budget_ns: int | None = None
+    decision: int = 0
+    run_on_since: int | None = None
+    shutdown_requested: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Observation):
+    """The first observation of each run of the agent."""
+
+    boot_id: str
+    remembered: Remembered | None  # None: nothing readable, which is treated as nothing granted
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineReached(Observation):
+    """The time that ``next_deadline`` named has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class DockLinkUp(Observation):
+    dock: str
+
+
+@dataclass(frozen=True, slots=True)
+class DockLinkLost(Observation):
+    dock: str
+    reason: LinkLoss
+
+
+@dataclass(frozen=True, slots=True)
+class DockIdent(Observation):
+    """What the dock says of itself. A hint: nothing in it is proved."""
+
+    dock: str
+    serial: str
+    vehicle_id: str
+    model: str
+    firmware: tuple[int, int]
+    reset_cause: int
+
+
+@dataclass(frozen=True, slots=True)
+class DockProof(Observation):
+    """The paired dock answered our newest challenge; the evidence is as old as the question."""
+
+    dock: str
+    evidence_at: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class DockForeign(Observation):
+    dock: str
+    reason: ForeignReason
+    evidence_at: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class DockStatus(Observation):
+    """One STATUS. ``None`` is "not known" or "not available", never "no".
+
+    ``evidence_at`` is what its age counts from; without authentication it is a hint.
+    """
+
+    dock: str
+    evidence_at: BootNs
+    authenticated: bool
+    seated: bool | None
+    mated: bool | None
+    locked: bool | None
+    kl15: bool | None
+    vehicle_mv: int | None
+    dock_mv: int | None
+    tablet_ma: int | None
+    temperature_dc: int | None  # 0.1 degrees Celsius
+    faults: DockFault
+
+
+@dataclass(frozen=True, slots=True)
+class DockCommandDone(Observation):
+    dock: str
+    command: str  # "outputs", "power_cut_in"
+    outcome: CommandOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class CanSignal(Observation):
+    """A decoded signal that passed its profile's checks. Sent on change, and to keep it fresh."""
+
+    bus: str
+    kind: SignalKind
+    value: int | bool | KeyPosition
+
+
+@dataclass(frozen=True, slots=True)
+class CanBus(Observation):
+    bus: str
+    state: BusState
+
+
+@dataclass(frozen=True, slots=True)
+class TabletPower(Observation):
+    """The tablet's own supplies. ``None`` is an attribute that the driver does not have."""
+
+    external: bool | None
+    percent: int | None  # 0 to 100
+    battery_ma: int | None  # positive charges the battery
+    battery_mv: int | None
+    temperature_dc: int | None  # 0.1 degrees Celsius
+
+
+@dataclass(frozen=True, slots=True)
+class LockOutcome(Observation):
+    """What came of an ``Enforce``: verified by reading back, not by the call's return."""
+
+    decision: int
+    action: str
+    ok: bool
+    took_ns: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsedWhileLocked(Observation):
+    """A session came unlocked while the tablet is to be locked."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SleepSignal(Observation):
+    """logind's PrepareForSleep: ``starting`` before the sleep (within our inhibitor), else after it."""
+
+    starting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownSignal(Observation):
+    """logind's PrepareForShutdown."""
+
+    starting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOutcome(Observation):
+    verb: PowerVerb
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drained(Observation):
+    """The answer to ``Drain``: how many records the depot has not acknowledged yet."""
+
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth(Observation):
+    ok: bool
+    detail: str
+
+
+# --- what the core decides ------------------------------------------------------------------------
+
+
+class Posture(enum.Enum):
+    LOCKED = "locked"
+    USABLE = "usable"
+
+
+class Basis(enum.Enum):
+    """What a loosening rests on: proof may pass a failed store, a grant may not."""
+
+    PROOF = "proof"
+    GRANT = "grant"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One source as a decision saw it. ``value`` is text for people; ``weight`` 0 took no part."""
+
+    source: str
+    value: str
+    age_ns: int | None
+    fresh: bool
+    weight: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why something is as it is: the rule that decided, in words, and the evidence it looked at."""
+
+    topic: str  # "tether", "ignition", "power"
+    verdict: str
+    rule: str  # stable identifier, such as "tether.ride_through_over"
+    because: str  # one sentence for a person
+    at: BootNs
+    evidence: tuple[Evidence, ...] = ()
+    conflicts: tuple[str, ...] = ()
+
+
+class Order(enum.Enum):
+    """When the runtime runs an effect, relative to the commit of the same step's records."""
+
+    TIGHTENS = "tightens"  # before and independently of the commit: a full disk never stops a lock
+    FREE = "free"  # at once, in order; carries no authority
+    AFTER_COMMIT = "after_commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    order: ClassVar[Order] = Order.FREE
+
+
+@dataclass(frozen=True, slots=True)
+class Lock(Effect):
+    """Lock every session and keep it locked. ``decision`` numbers the change of enforcement."""
+
+    order: ClassVar[Order] = Order.TIGHTENS
+    decision: int
+    cause: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Effect):
+    """End the prohibition. The agent never unlocks a session: the officer authenticates."""
+
+    order: ClassVar[Order] = Order.AFTER_COMMIT
+    decision: int
+    cause: Decision
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class DriveOutputs(Effect):
+    """Dock outputs; ``None`` leaves one as it is. ``latch`` True is held closed."""
+
+    latch: bool | None = None
+    led: bool | None = None
+    buzzer: bool | None = None
+    power_hold: bool | None = None
+    supply_enable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CutPowerIn(Effect):
+    """Ask the dock to cut the tablet's supply after ``seconds``; ``None`` takes that back."""
+
+    order: ClassVar[Order] = Order.AFTER_COMMIT
+    seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Effect):
+    """Commit a record of the catalogue."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Remember(Effect):
+    """Commit what outlives a restart, in the same transaction as the step's records."""
+
+    what: Remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Shed(Effect):
+    """Save power (True: slower polling, no bulk upload), or go back to normal."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Announce(Effect):
+    """Tell the fleet what is planned: "sleeping", "shutting_down" or "online"."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(Effect):
+    """Send what the time until ``until`` allows, then answer with ``Drained``."""
+
+    until: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class RequestPower(Effect):
+    """Ask logind to suspend or power off."""
+
+    order: ClassVar[Order] = Order.AFTER_COMMIT
+    verb: PowerVerb
+    cause: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class AllowSleep(Effect):
+    """Release the delay inhibitor: the lock was asked for and everything is committed."""
+
+    order: ClassVar[Order] = Order.AFTER_COMMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Explain(Effect):
+    """Publish a decision to ``ivmactl why`` and to subscribers."""
+
+    decision: Decision
+
+
+Effects = tuple[Effect, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Counts that a port or a session keeps of what it dropped, by reason. Shown, never decided on."""
+
+    values: dict[str, int] = field(default_factory=dict)
