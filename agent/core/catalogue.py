@@ -15,7 +15,9 @@ def _text(name: str, meaning: str, personal: PersonalData = NONE, *, optional: b
     return Field(name, str, "", "exact", personal, meaning, optional)
 
 
-def _count(name: str, meaning: str, unit: str = "1", precision: str = "1", *, optional: bool = False) -> Field:
+def _count(
+    name: str, meaning: str, unit: str = "1", precision: str = "1", *, optional: bool = False
+) -> Field:
     return Field(name, int, unit, precision, NONE, meaning, optional)
 
 
@@ -81,7 +83,11 @@ FOREIGN_DOCK = RecordKind(
 IGNITION_CHANGED = RecordKind(
     "ignition.changed", Stream.STATE, 1,
     "Explain sleep, wake and shutdown afterwards; find wiring faults.", QUARTER,
-    (*_DECISION, _text("grade", "confirmed, single or inferred"), _text("conflicts", "contradictions, as JSON")),
+    (
+        *_DECISION,
+        _text("grade", "confirmed, single or inferred"),
+        _text("conflicts", "contradictions, as JSON"),
+    ),
 )  # fmt: skip
 
 POWER_CHANGED = RecordKind(

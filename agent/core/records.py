@@ -61,7 +61,9 @@ class RecordKind:
         """
         unknown = values.keys() - {field.name for field in self.fields}
         if unknown:
-            raise ValueError(f"record {self.name}: unknown fields {sorted(unknown)}; declare them in the catalogue")
+            raise ValueError(
+                f"record {self.name}: unknown fields {sorted(unknown)}; declare them in the catalogue"
+            )
         body: list[Value] = []
         for field in self.fields:
             value = values.get(field.name)
