@@ -1,0 +1,362 @@
+"""Configuration: one TOML file to typed, bounded settings.
+
+Every key is declared once, here or (policy) in ``agent.core.policy``, with its bounds, unit and meaning;
+docs/configuration.md is generated from the declarations. An unknown key is refused with the nearest known
+one. ``load`` reads a file; ``Keeper`` keeps the last good one in force when a new file is bad.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import os
+import tomllib
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from agent.core import policy as core_policy
+from agent.core.policy import Policy
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+FilePath = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used: which file, which key, what was expected, what came."""
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of the file; unknown keys are refused."""
+
+
+def _doc(text: str, **meta: Any) -> Meta:
+    return Meta(description=text, **meta)
+
+
+class Device(Section):
+    fleet: Annotated[Name, _doc("Fleet that the tablet belongs to; part of each MQTT topic.")]
+    name: Annotated[
+        Name, _doc("The tablet's name, unique in its fleet; equals the certificate's common name.")
+    ]
+
+
+class Paths(Section):
+    state_dir: Annotated[FilePath, _doc("Folder of the queue and what must outlive a reboot; 0700.")] = (
+        "/var/lib/ivma"
+    )
+    runtime_dir: Annotated[
+        FilePath, _doc("Folder of the control socket and of markers; emptied by a reboot.")
+    ] = "/run/ivma"
+    boot_id: Annotated[FilePath, _doc("File with the kernel's boot id.")] = "/proc/sys/kernel/random/boot_id"
+    power_supply: Annotated[FilePath, _doc("The kernel's power_supply tree.")] = "/sys/class/power_supply"
+
+
+class Dock(Section):
+    """One dock that this tablet may sit in. ``port`` or ``match`` says where it is found."""
+
+    name: Annotated[Name, _doc("Name of the dock in records, logs and on the screen.")] = "dock"
+    model: Annotated[Name, _doc("Dock model, as an entry point of the group `ivma.docks` names it.")] = (
+        "reference"
+    )
+    port: Annotated[FilePath | None, _doc("Serial port by path; for a bench. Prefer `match`.")] = None
+    match: Annotated[
+        dict[str, str],
+        _doc("udev properties that the port must have, such as ID_VENDOR_ID, ID_MODEL_ID, ID_SERIAL_SHORT."),
+    ] = {}
+    baud: Annotated[int, _doc("Line speed, bit/s.", ge=1200, le=4_000_000)] = 115200
+    serial: Annotated[str, _doc("Serial of the paired dock.", min_length=1, max_length=12)]
+    vehicle_id: Annotated[str, _doc("Vehicle id that the dock was commissioned with.", max_length=17)]
+    key_file: Annotated[
+        FilePath, _doc("File with the pairing key, 64 hex digits, readable by root or the agent only.")
+    ]
+
+
+class Can(Section):
+    name: Annotated[Name, _doc("Name of the bus, as the vehicle profile uses it.")] = "powertrain"
+    interface: Annotated[
+        Name, _doc("`socketcan`, `simcan`, or any python-can interface that has a file descriptor.")
+    ] = "socketcan"
+    channel: Annotated[FilePath, _doc("The interface's channel, such as can0; for simcan the socket's path.")]
+
+
+class Vehicle(Section):
+    profile: Annotated[
+        str | None,
+        _doc("Vehicle profile: an entry point of the group `ivma.vehicles`, or a path to a TOML file."),
+    ] = None
+
+
+class Enforcement(Section):
+    actions: Annotated[
+        list[Name],
+        _doc("Enforcement actions in order; entry points of the group `ivma.enforcement`.", min_length=1),
+    ] = ["logind"]
+    settings: Annotated[dict[str, dict[str, Any]], _doc("Settings of an action, by its name.")] = {}
+    power: Annotated[
+        Literal["logind", "console"],
+        _doc("Who suspends and powers off; `console` only says so, for development."),
+    ] = "logind"
+
+
+class Tls(Section):
+    ca_file: Annotated[FilePath, _doc("Certificate of the authority that signed the broker's certificate.")]
+    cert_file: Annotated[FilePath, _doc("The tablet's certificate.")]
+    key_file: Annotated[FilePath, _doc("The tablet's TLS key.")]
+
+
+class Sync(Section):
+    host: Annotated[str, _doc("Broker's host name.", min_length=1, max_length=253)]
+    port: Annotated[int, _doc("Broker's port.", ge=1, le=65535)] = 8883
+    tls: Annotated[Tls | None, _doc("Mutual TLS. Leave it out on loopback only.")] = None
+    keepalive_s: Annotated[int, _doc("MQTT keep-alive, s.", ge=5, le=1200)] = 60
+    signing_key_file: Annotated[FilePath, _doc("The tablet's Ed25519 key: 64 hex digits.")]
+    depot_key_file: Annotated[FilePath, _doc("The depot's public Ed25519 key: 64 hex digits.")]
+    fleet_key_file: Annotated[
+        FilePath | None, _doc("The fleet's public X25519 key, 64 hex digits. Given: records are sealed.")
+    ] = None
+    fleet_key_generation: Annotated[int, _doc("Generation of the fleet key.", ge=0, le=65535)] = 1
+
+
+class Quotas(Section):
+    """Bytes on disk that a stream may use; no other stream can use them up."""
+
+    alarm: Annotated[int, _doc("Quota of the alarm stream, bytes.", ge=65536, le=1 << 34)] = 16 << 20
+    audit: Annotated[int, _doc("Quota of the audit stream, bytes.", ge=65536, le=1 << 34)] = 16 << 20
+    state: Annotated[int, _doc("Quota of the state stream, bytes.", ge=65536, le=1 << 34)] = 32 << 20
+    telemetry: Annotated[int, _doc("Quota of the telemetry stream, bytes.", ge=65536, le=1 << 34)] = 64 << 20
+
+
+class Store(Section):
+    telemetry_commit_ms: Annotated[
+        int, _doc("Commit group of telemetry, ms: what a power cut may cost.", ge=1000, le=30_000)
+    ] = 5000
+    retain_days: Annotated[
+        int, _doc("Boot time that acknowledged records stay on the tablet, days.", ge=0, le=60)
+    ] = 14
+    quotas: Annotated[Quotas, _doc("Bytes of each stream.")] = Quotas()
+
+
+class Control(Section):
+    group: Annotated[
+        str | None, _doc("Group whose members may read status through the control socket.", max_length=32)
+    ] = "ivma"
+
+
+class Logging(Section):
+    level: Annotated[Literal["debug", "info", "warning", "error"], _doc("Least level that is logged.")] = (
+        "info"
+    )
+
+
+class Settings(Section):
+    """The whole file but for [policy], which ``agent.core.policy`` declares."""
+
+    device: Annotated[Device, _doc("Who this tablet is.")]
+    paths: Annotated[Paths, _doc("Where things are.")] = Paths()
+    dock: Annotated[list[Dock], _doc("The docks that this tablet may sit in.", max_length=8)] = []
+    can: Annotated[list[Can], _doc("The vehicle's buses; listened to, never sent on.", max_length=4)] = []
+    vehicle: Annotated[Vehicle, _doc("What the vehicle's CAN frames mean.")] = Vehicle()
+    enforcement: Annotated[Enforcement, _doc("What a lock does.")] = Enforcement()
+    sync: Annotated[Sync | None, _doc("The way to the fleet. Left out: records stay on the tablet.")] = None
+    store: Annotated[Store, _doc("The durable queue.")] = Store()
+    control: Annotated[Control, _doc("The local socket for ivmactl and other software.")] = Control()
+    logging: Annotated[Logging, _doc("The log.")] = Logging()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration in force: settings, the core's policy, and the digest that names it in records."""
+
+    settings: Settings
+    policy: Policy
+    digest: str  # first 16 hex digits of the file's SHA-256
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.settings.paths.state_dir)
+
+    @property
+    def runtime_dir(self) -> Path:
+        return Path(self.settings.paths.runtime_dir)
+
+
+def load(path: Path) -> Config:
+    """Read and validate a configuration file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not TOML, or a key is unknown, missing, of the wrong type,
+            out of bounds, or at odds with another.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse(raw, str(path))
+
+
+def parse(raw: bytes, name: str = "configuration") -> Config:
+    """Validate the bytes of a configuration; ``name`` stands for the file in errors. Raises ConfigError."""
+    try:
+        data = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+    policy_data = data.pop("policy", {})
+    problems = list(_unknown_keys(data, Settings, ""))
+    problems += _unknown_keys(policy_data, _PolicySettings, "policy.")
+    if problems:
+        raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
+    try:
+        settings = msgspec.convert(data, Settings)
+        policy = _policy(msgspec.convert(policy_data, _PolicySettings))
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {_readable(error)}") from None
+    problems = [*_cross_field(settings), *core_policy.problems(policy)]
+    if problems:
+        raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
+    return Config(settings, policy, hashlib.sha256(raw).hexdigest()[:16])
+
+
+class Keeper:
+    """Keeps the last good configuration in force, over bad new files and over restarts.
+
+    The copy lies in the state folder, which only the configuration knows: ``start`` therefore takes the
+    copy's path from its caller, beside the file itself when that is bad.
+    """
+
+    def __init__(self, path: Path, last_good: Path) -> None:
+        self._path = path
+        self._last_good = last_good
+
+    def start(self) -> tuple[Config, str | None]:
+        """Load the file, or else the last good copy; the second value says what was wrong with the file.
+
+        Raises:
+            ConfigError: neither can be used.
+        """
+        try:
+            raw = self._path.read_bytes()
+            config = parse(raw, str(self._path))
+        except (OSError, ConfigError) as error:
+            problem = str(error)
+            try:
+                return load(self._last_good), problem
+            except ConfigError:
+                raise ConfigError(problem) from None
+        self._keep(raw)
+        return config, None
+
+    def reload(self) -> Config:
+        """Load the file anew and keep it as the last good one. Raises ConfigError; the old one stays."""
+        raw = self._path.read_bytes() if self._path.exists() else b""
+        config = parse(raw, str(self._path)) if raw else load(self._path)
+        self._keep(raw)
+        return config
+
+    def _keep(self, raw: bytes) -> None:
+        """Replace the copy so that a power cut leaves the old or the new one, never half of one."""
+        try:
+            if self._last_good.read_bytes() == raw:
+                return
+        except OSError:
+            pass
+        self._last_good.parent.mkdir(parents=True, exist_ok=True)
+        part = self._last_good.with_suffix(".part")
+        with part.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self._last_good)
+
+
+# --- how the declarations become checks -----------------------------------------------------------
+
+
+def _section_of(policy_class: type) -> type[msgspec.Struct]:
+    """A validating struct for a policy dataclass, from the bounds that its annotations carry."""
+    hints = typing.get_type_hints(policy_class, include_extras=True)
+    fields: list[tuple[str, Any, Any]] = []
+    for field in dataclasses.fields(policy_class):
+        hint = hints[field.name]
+        bounds = hint.__metadata__[0]
+        inner = typing.get_args(hint)[0]
+        limits = {} if bounds.ge is None else {"ge": bounds.ge, "le": bounds.le}
+        fields.append((field.name, Annotated[inner, Meta(description=bounds.doc, **limits)], field.default))
+    return msgspec.defstruct(
+        policy_class.__name__, fields, frozen=True, forbid_unknown_fields=True, kw_only=True, bases=(Section,)
+    )
+
+
+def _policy_sections() -> dict[str, type[msgspec.Struct]]:
+    hints = typing.get_type_hints(Policy)
+    return {field.name: _section_of(hints[field.name]) for field in dataclasses.fields(Policy)}
+
+
+_SECTIONS = _policy_sections()
+_PolicySettings = msgspec.defstruct(
+    "Policy",
+    [(name, section, msgspec.field(default_factory=section)) for name, section in _SECTIONS.items()],
+    frozen=True,
+    forbid_unknown_fields=True,
+)
+
+
+def _policy(settings: msgspec.Struct) -> Policy:
+    hints = typing.get_type_hints(Policy)
+    return Policy(
+        **{name: hints[name](**msgspec.structs.asdict(getattr(settings, name))) for name in _SECTIONS}
+    )
+
+
+def _unknown_keys(data: Any, struct: Any, prefix: str) -> typing.Iterator[str]:
+    if not isinstance(data, dict):
+        return
+    hints = typing.get_type_hints(struct)
+    for key, value in data.items():
+        if key not in hints:
+            close = difflib.get_close_matches(key, hints, n=1)
+            hint = f"; did you mean `{prefix}{close[0]}`?" if close else f"; known are {', '.join(hints)}"
+            yield f"`{prefix}{key}` is not a known key{hint}"
+            continue
+        inner = struct_in(hints[key])
+        if inner is None:
+            continue
+        if isinstance(value, list):
+            for number, item in enumerate(value):
+                yield from _unknown_keys(item, inner, f"{prefix}{key}[{number}].")
+        else:
+            yield from _unknown_keys(value, inner, f"{prefix}{key}.")
+
+
+def struct_in(hint: Any) -> type[msgspec.Struct] | None:
+    """The table type inside a hint such as ``Dock``, ``list[Dock]`` or ``Tls | None``."""
+    for candidate in (hint, *typing.get_args(hint)):
+        if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
+            return candidate
+    return None
+
+
+def _readable(error: msgspec.ValidationError) -> str:
+    text, _, where = str(error).partition(" - at `$.")
+    return f"`{where.rstrip('`')}`: {text[0].lower()}{text[1:]}" if where else text
+
+
+def _cross_field(settings: Settings) -> typing.Iterator[str]:
+    names = [dock.name for dock in settings.dock]
+    for number, dock in enumerate(settings.dock):
+        where = f"`dock[{number}]` ({dock.name})"
+        if bool(dock.port) == bool(dock.match):
+            yield f"{where}: give either `port` or `match`, so that there is one way to find the dock"
+        if names.count(dock.name) > 1:
+            yield f"{where}: the name is used twice; each dock needs its own"
+    buses = [can.name for can in settings.can]
+    for can in settings.can:
+        if buses.count(can.name) > 1:
+            yield f"`can`: the bus name {can.name} is used twice; each bus needs its own"
+    sync = settings.sync
+    if sync is not None and sync.tls is None and sync.host not in {"127.0.0.1", "::1", "localhost"}:
+        yield f"`sync.tls` is missing: the way to {sync.host} leaves this machine and must be encrypted"

@@ -1,0 +1,47 @@
+"""The note of a lock whose record is not committed yet.
+
+A lock never waits for the store. Between the lock and the commit of its record lies a crash's chance to
+leave a lock unrecorded; the note, in the runtime folder, lets the next start record it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class FileMarker:
+    """A marker in a file. Failing to write it is logged and never stops the lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._decision: int | None = None
+
+    def set(self, decision: int, rule: str) -> None:
+        """Note that ``decision`` locks, by ``rule``."""
+        self._decision = decision
+        try:
+            self._path.write_text(json.dumps({"decision": decision, "rule": rule}))
+        except OSError as error:
+            log.warning("marker.not_written", path=str(self._path), error=error.strerror)
+
+    def clear(self, decision: int) -> None:
+        """The record of ``decision`` is durable; a note of a later lock stays."""
+        if self._decision == decision:
+            self._path.unlink(missing_ok=True)
+            self._decision = None
+
+    def read(self) -> tuple[int, str] | None:
+        """What an earlier run left: (decision, rule), or None. A note that cannot be read counts as one."""
+        try:
+            note = json.loads(self._path.read_text())
+            return int(note["decision"]), str(note["rule"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("marker.unreadable", path=str(self._path), error=str(error))
+            return 0, "unreadable marker"

@@ -1,0 +1,194 @@
+"""The loop: inbox -> step -> tightening effects -> commit -> the other effects, and one deadline timer.
+
+There is one total order of observations. Whatever sees something calls ``observe`` on the loop; nothing
+here reads a device, and nothing here decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from agent.core.machine import next_deadline, step
+from agent.core.policy import Policy
+from agent.core.records import Record
+from agent.core.state import State
+from agent.core.types import (
+    SECOND,
+    Basis,
+    BootNs,
+    DeadlineReached,
+    Effect,
+    Effects,
+    Lock,
+    Observation,
+    Order,
+    Release,
+    Remember,
+    Remembered,
+    Write,
+)
+
+log = structlog.get_logger()
+
+# Reentrant observations only: a step's effects may be answered at once. Far more than one step can cause.
+INBOX_LIMIT = 1024
+# A loosening that rests on fresh proof waits this long for a slow or failed store (2-behaviour, ours).
+PROOF_WAIT_S = 1.0
+
+
+class Ledger(Protocol):
+    """Where records become durable."""
+
+    def commit(self, records: Sequence[Record], remember: Remembered | None) -> asyncio.Future[object]:
+        """Commit all in one transaction; the future ends when they are durable by their class."""
+
+
+class Timer(Protocol):
+    def set(self, at: BootNs | None) -> None: ...
+
+
+class LockMarker(Protocol):
+    """A note of a lock that is not committed yet; the next start records what a crash left unrecorded."""
+
+    def set(self, decision: int, rule: str) -> None: ...
+    def clear(self, decision: int) -> None: ...
+
+
+Watcher = Callable[[Observation, State, Effects], None]
+
+
+class Runtime:
+    """Runs the core. Not thread-safe: everything happens on the loop that it was made in."""
+
+    def __init__(
+        self,
+        state: State,
+        policy: Policy,
+        *,
+        ledger: Ledger,
+        run: Callable[[Effect], None],
+        marker: LockMarker,
+        now: Callable[[], BootNs],
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        self.state = state
+        self.policy = policy
+        self.steps = 0
+        self.dropped = 0
+        self._ledger = ledger
+        self._run = run
+        self._marker = marker
+        self._now = now
+        self._watchers = list(watchers)
+        self._timer: Timer | None = None
+        self._deadline: BootNs | None = None
+        self._inbox: deque[Observation] = deque()
+        self._busy = False
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    def arm_with(self, timer: Timer) -> None:
+        """Give the runtime its timer, whose callback is ``deadline``."""
+        self._timer = timer
+        self._arm()
+
+    def observe(self, observation: Observation) -> None:
+        """Take an observation in; it is worked off before this returns, unless a step is running."""
+        if len(self._inbox) >= INBOX_LIMIT:
+            self.dropped += 1
+            return
+        self._inbox.append(observation)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._inbox:
+                self._one(self._inbox.popleft())
+        finally:
+            self._busy = False
+        self._arm()
+
+    def deadline(self) -> None:
+        """The timer's callback."""
+        self._deadline = None
+        self.observe(DeadlineReached(self._now()))
+
+    def change_policy(self, policy: Policy) -> None:
+        """Put another policy in force at once."""
+        self.policy = policy
+        self.deadline()
+
+    async def settle(self) -> None:
+        """Wait until every effect that waits for a commit has run."""
+        while self._waiting:
+            await asyncio.wait(self._waiting)
+
+    def _one(self, observation: Observation) -> None:
+        self.state, effects = step(self.state, observation, self.policy)
+        self.steps += 1
+        if effects:
+            self._carry_out(effects)
+        for watch in self._watchers:
+            watch(observation, self.state, effects)
+
+    def _carry_out(self, effects: Effects) -> None:
+        records: list[Record] = []
+        remember: Remembered | None = None
+        later: list[Effect] = []
+        locked: int | None = None
+        for effect in effects:
+            if isinstance(effect, Write):
+                records.append(effect.record)
+            elif isinstance(effect, Remember):
+                remember = effect.what
+            elif effect.order is Order.AFTER_COMMIT:
+                later.append(effect)
+            else:
+                if isinstance(effect, Lock):
+                    self._marker.set(effect.decision, effect.cause.rule)
+                    locked = effect.decision
+                self._run(effect)
+        if not (records or remember or later):
+            return
+        commit = self._ledger.commit(records, remember)
+        if locked is not None or later:
+            task = asyncio.get_running_loop().create_task(self._after(commit, locked, later))
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+    async def _after(self, commit: asyncio.Future[object], locked: int | None, later: list[Effect]) -> None:
+        on_proof = any(isinstance(effect, Release) and effect.basis is Basis.PROOF for effect in later)
+        try:
+            await asyncio.wait_for(asyncio.shield(commit), PROOF_WAIT_S if on_proof else None)
+        except TimeoutError:
+            log.warning("store.slow", waited_s=PROOF_WAIT_S, effect="release on proof goes ahead")
+        except OSError as error:
+            log.warning("store.failed", error=str(error))
+            later = [effect for effect in later if self._may_pass_failed_store(effect)]
+        else:
+            if locked is not None:
+                self._marker.clear(locked)
+        for effect in later:
+            if isinstance(effect, Release) and effect.decision != self.state.decision:
+                continue  # a newer decision has overtaken it
+            self._run(effect)
+
+    @staticmethod
+    def _may_pass_failed_store(effect: Effect) -> bool:
+        """Proof, and going to sleep or off, pass a store that has failed; a grant does not."""
+        return not (isinstance(effect, Release) and effect.basis is Basis.GRANT)
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            return
+        deadline = next_deadline(self.state, self.policy)
+        if deadline != self._deadline:
+            self._deadline = deadline
+            self._timer.set(deadline)
+
+
+__all__ = ["SECOND", "Ledger", "LockMarker", "Runtime", "Timer"]
