@@ -1,0 +1,82 @@
+"""What a dock model offers the agent: its spec, which the registry loads, and the session that it builds."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.core.types import BootNs, Counters, DriveOutputs, LinkLoss, Observation
+
+Entropy = Callable[[int], bytes]  # so many unpredictable bytes; os.urandom in production
+
+
+class DockSession(Protocol):
+    """The tablet's side of a dock link, sans-IO: bytes and times in, observations and bytes out.
+
+    The port calls ``feed`` with what it read and ``timer`` when ``next_deadline`` has come; after every call
+    it writes ``outgoing`` and arms its timer anew. No method raises on anything that a peer sent.
+    """
+
+    @property
+    def name(self) -> str:
+        """The configured name of the dock, as it stands in observations."""
+
+    def link_up(self, at: BootNs) -> list[Observation]:
+        """The wire to the dock is open."""
+
+    def link_lost(self, at: BootNs, reason: LinkLoss) -> list[Observation]:
+        """The wire is gone; every command that was under way is lost."""
+
+    def feed(self, data: bytes, at: BootNs) -> list[Observation]: ...
+
+    def timer(self, at: BootNs) -> list[Observation]: ...
+
+    def next_deadline(self) -> BootNs | None: ...
+
+    def drive(self, outputs: DriveOutputs, at: BootNs) -> None:
+        """Ask for outputs; ``DockCommandDone`` says what came of it."""
+
+    def cut_power(self, seconds: int | None, at: BootNs) -> None:
+        """Ask to cut the supply after ``seconds``, or with None take that back; answered likewise."""
+
+    def outgoing(self) -> bytes:
+        """Take what is to be written: whole frames."""
+
+    def counters(self) -> Counters: ...
+
+
+class Capability(enum.Enum):
+    """What a dock model can do; what it cannot is not asked of it."""
+
+    PROOF = "proof"  # authenticates itself by a key
+    LATCH = "latch"
+    POWER_CUT = "power_cut"
+    KL15 = "kl15"
+    VEHICLE_VOLTAGE = "vehicle_voltage"
+
+
+@dataclass(frozen=True, slots=True)
+class DockSettings:
+    """What the configuration says of one dock."""
+
+    name: str
+    serial: str
+    vehicle_id: str
+    key: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DockSpec:
+    """A dock model as an entry point of the group ``ivma.docks`` offers it.
+
+    ``build`` raises ``ValueError`` with a message for the operator when the settings do not fit the model.
+    ``match`` are udev properties of its port, for a configuration that gives neither port nor match.
+    """
+
+    model: str
+    build: Callable[[DockSettings, Entropy], DockSession]
+    baud: int
+    match: Mapping[str, str]
+    capabilities: frozenset[Capability]
