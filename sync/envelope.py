@@ -48,7 +48,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A verified batch. ``statement`` and ``signature`` are the tablet's lasting proof of ``head``."""
+    """A verified batch. ``statement`` and ``signature`` are the tablet's lasting proof of ``head``.
+
+    ``oldest``: the tablet holds nothing before these blocks any more.
+    """
 
     device: str
     stream: Stream
@@ -60,17 +63,22 @@ class Batch:
     segments: tuple[Segment, ...]
     statement: bytes
     signature: bytes
+    oldest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """The depot's word that it has committed the stream up to ``head``."""
+    """The depot's word that it has committed the stream up to ``head``.
+
+    ``again``: something is missing after ``head``; the tablet is to go back and send it again.
+    """
 
     device: str
     stream: Stream
     epoch: bytes
     boot_id: bytes  # of the sender of the batch that it answers
     head: Head
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,7 @@ class _BatchStatement(msgspec.Struct, array_like=True, frozen=True):
     before: bytes
     head: bytes
     digest: bytes  # SHA-256 of the body
+    oldest: bool = False
 
 
 class _Segment(msgspec.Struct, array_like=True, frozen=True):
@@ -131,6 +140,7 @@ class _AckStatement(msgspec.Struct, array_like=True, frozen=True):
     boot_id: bytes
     seq: _Seq
     hash: bytes
+    again: bool = False
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
@@ -155,14 +165,14 @@ _T = TypeVar("_T")
 # --- batches ----------------------------------------------------------------------------------------
 
 
-def encode_batch(run: Run, device: str, boot_id: bytes, signer: Signer) -> bytes:
+def encode_batch(run: Run, device: str, boot_id: bytes, signer: Signer, *, oldest: bool = False) -> bytes:
     """Sign a run with the device's key; ``boot_id`` is the sender's, now."""
     body = _encode(
         _BatchBody([_Segment(s.id, s.ephemeral, s.generation) for s in run.segments], list(run.blocks))
     )
     statement = _BatchStatement(
         device, STREAM_CODES[run.stream], run.epoch, boot_id, run.before.seq + 1, run.head.seq,
-        run.before.hash, run.head.hash, hashlib.sha256(body).digest(),
+        run.before.hash, run.head.hash, hashlib.sha256(body).digest(), oldest,
     )  # fmt: skip
     return _sign(BATCH, statement, signer, body)
 
@@ -199,7 +209,7 @@ def decode_batch(payload: bytes, device: str, verifier: Verifier) -> Batch:
         segments.append(Segment(segment.id, segment.ephemeral, segment.generation))
     return Batch(
         device, stream, said.epoch, said.boot_id, before, head, blocks, tuple(segments),
-        message.statement, message.signature,
+        message.statement, message.signature, said.oldest,
     )  # fmt: skip
 
 
@@ -209,7 +219,7 @@ def decode_batch(payload: bytes, device: str, verifier: Verifier) -> Batch:
 def encode_ack(ack: Ack, signer: Signer) -> bytes:
     """Sign with the depot's key; only after the depot's own commit."""
     statement = _AckStatement(
-        ack.device, STREAM_CODES[ack.stream], ack.epoch, ack.boot_id, ack.head.seq, ack.head.hash
+        ack.device, STREAM_CODES[ack.stream], ack.epoch, ack.boot_id, ack.head.seq, ack.head.hash, ack.again
     )
     return _sign(ACK, statement, signer)
 
@@ -223,7 +233,7 @@ def decode_ack(payload: bytes, device: str, verifier: Verifier) -> Ack:
     said = _read(ACK, _open(ACK, payload, verifier).statement, _AckStatement)
     _same_device(said.device, device)
     _sizes(said.epoch, said.boot_id, said.hash)
-    return Ack(device, _stream(said.stream), said.epoch, said.boot_id, Head(said.seq, said.hash))
+    return Ack(device, _stream(said.stream), said.epoch, said.boot_id, Head(said.seq, said.hash), said.again)
 
 
 # --- presence ---------------------------------------------------------------------------------------
