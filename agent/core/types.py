@@ -103,13 +103,15 @@ class Remembered:
 
     ``evidence_at`` is the boot time of the last fresh authenticated evidence; it means something only
     within the boot that ``boot_id`` names. ``budget_ns`` is what is left of the ride-through budget.
-    ``decision`` numbers changes of enforcement and never goes back.
+    ``decision`` numbers changes of enforcement and never goes back. ``reserved_ns`` is ride-through already
+    taken from the budget, counted from ``evidence_at``, so that a crash gives none of it twice.
     """
 
     boot_id: str = ""
     tether: str = "unknown"
     evidence_at: int = 0
     budget_ns: int | None = None
+    reserved_ns: int = 0
     decision: int = 0
     run_on_since: int | None = None
     shutdown_requested: bool = False

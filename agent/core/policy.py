@@ -1,0 +1,275 @@
+"""Policy: every number that the core decides by, with bounds, unit, meaning and source.
+
+The metadata is data for others: ``agent.config`` builds the validated ``[policy]`` tables from it and
+docs/configuration.md is generated from it. Sources: "2-behaviour" is the design's default, a product name
+is a figure of facts.md, "ours" is our choice.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a policy value means, its unit, where the default comes from, and its limits, both included."""
+
+    doc: str
+    unit: str
+    source: str
+    ge: int | None = None
+    le: int | None = None
+
+
+class DockBit(enum.StrEnum):
+    """A bit of a dock's STATUS that the tether may require."""
+
+    SEATED = "seated"
+    MATED = "mated"
+    LOCKED = "locked"
+
+
+class Wire(enum.StrEnum):
+    """What the dock's KL15 input is connected to."""
+
+    KL15 = "kl15"
+    ACCESSORY = "accessory"  # drops while the starter turns, and never proves ON
+
+
+HOUR_S = 3600
+DAY_S = 24 * HOUR_S
+
+
+@dataclass(frozen=True, slots=True)
+class TetherPolicy:
+    """When the tablet counts as held by its dock, and how long it may be used without proof of that."""
+
+    required: Annotated[
+        tuple[DockBit, ...],
+        Bounds("STATUS bits that must be known and set: seated, mated, locked.", "", "2-behaviour"),
+    ] = (DockBit.SEATED,)
+    proof_fresh_s: Annotated[int, Bounds("A proof counts for this long.", "s", "2-behaviour", 35, 600)] = 60
+    status_fresh_ms: Annotated[
+        int, Bounds("An authenticated STATUS counts for this long.", "ms", "2-behaviour", 700, 10_000)
+    ] = 1500
+    ride_through_ms: Annotated[
+        int,
+        Bounds("Use goes on for this long after the last fresh evidence.", "ms", "2-behaviour", 1000, 30_000),
+    ] = 4000
+    crank_ride_through_ms: Annotated[
+        int, Bounds("The same in a crank window, once a loss.", "ms", "2-behaviour", 1000, 60_000)
+    ] = 10_000
+    crank_evidence_ms: Annotated[
+        int,
+        Bounds(
+            "Authenticated KL15 or a start signal this long before the loss earns the crank extension.",
+            "ms", "2-behaviour", 0, 5000,
+        ),
+    ] = 1000  # fmt: skip
+    budget_ms: Annotated[
+        int, Bounds("Use without proof between two refills, in all.", "ms", "2-behaviour", 0, 600_000)
+    ] = 60_000
+    refill_after_s: Annotated[
+        int,
+        Bounds("The budget is full again after this long TETHERED without a break.", "s", "ours", 1, DAY_S),
+    ] = 300
+    return_ms: Annotated[
+        int,
+        Bounds(
+            "Evidence must hold this long before a locked tablet is released: a bouncing seat switch "
+            "must not chatter.", "ms", "ours", 0, 10_000,
+        ),
+    ] = 500  # fmt: skip
+    start_allowance_s: Annotated[
+        int,
+        Bounds(
+            "After boot or resume the alarm waits this long; the lock does not.", "s", "2-behaviour", 0, 600
+        ),
+    ] = 30
+    hold_latch: Annotated[
+        bool, Bounds("The alarm holds the dock's latch closed, unless the tablet is known out.", "", "ours")
+    ] = True
+    sleep_timeout_s: Annotated[
+        int,
+        Bounds(
+            "After this long a sleep counts as over although logind did not say so.", "s", "ours", 10, 600
+        ),
+    ] = 60
+
+
+@dataclass(frozen=True, slots=True)
+class IgnitionPolicy:
+    """How ignition is judged from wire, CAN, engine and voltage."""
+
+    wire: Annotated[
+        Wire, Bounds("What the dock's KL15 input is connected to: kl15 or accessory.", "", "2-behaviour")
+    ] = Wire.KL15
+    wire_fresh_ms: Annotated[
+        int,
+        Bounds("The wire, by authenticated STATUS, counts for this long.", "ms", "2-behaviour", 700, 10_000),
+    ] = 1500
+    can_fresh_ms: Annotated[
+        int,
+        Bounds(
+            "A CAN signal counts for this long.", "ms",
+            "three periods of J1939 VEP1, 1 s; openpilot 2 s", 500, 30_000,
+        ),
+    ] = 3000  # fmt: skip
+    voltage_fresh_ms: Annotated[int, Bounds("A voltage counts for this long.", "ms", "ours", 700, 30_000)] = (
+        3000
+    )
+    on_debounce_ms: Annotated[
+        int,
+        Bounds("ON or RUNNING must hold this long.", "ms", "ours; TREK VPM on delay 2 s", 0, 10_000),
+    ] = 500
+    off_debounce_ms: Annotated[
+        int,
+        Bounds("OFF or ACCESSORY must hold this long.", "ms", "ours; TREK VPM off delay 5 s", 0, 30_000),
+    ] = 2000
+    settle_ms: Annotated[
+        int, Bounds("A contradiction must last this long to count.", "ms", "2-behaviour", 0, 30_000)
+    ] = 2000
+    stuck_s: Annotated[
+        int,
+        Bounds(
+            "Wire ON against CAN OFF, no rotation and no charging for this long is a stuck wire.",
+            "s", "2-behaviour", 5, HOUR_S,
+        ),
+    ] = 600  # fmt: skip
+    running_rpm: Annotated[
+        int,
+        Bounds("From here the engine runs; below, above 0, it is cranked.", "rpm", "2-behaviour", 200, 800),
+    ] = 400
+    crank_fall_mv: Annotated[
+        int,
+        Bounds(
+            "A fall of the supply by more than this opens the crank window.", "mV", "2-behaviour", 500, 8000
+        ),
+    ] = 1500
+    crank_fall_ms: Annotated[
+        int,
+        Bounds(
+            "Two reports this close show a fall within 100 ms: the dock reports a fall at once, up to "
+            "one 5 Hz period after the STATUS before it.", "ms", "dock link; ours", 50, 1000,
+        ),
+    ] = 250  # fmt: skip
+    crank_after_running_ms: Annotated[
+        int, Bounds("The crank window closes this long after RUNNING.", "ms", "2-behaviour", 0, 30_000)
+    ] = 2000
+    crank_quiet_s: Annotated[
+        int, Bounds("Or this long after the last sign of cranking.", "s", "2-behaviour", 1, 60)
+    ] = 15
+    crank_max_s: Annotated[int, Bounds("A crank window never lasts longer.", "s", "2-behaviour", 5, 300)] = 60
+    charging_mv: Annotated[
+        int,
+        Bounds(
+            "At or above this the supply shows charging.", "mV", "2-behaviour; AutoPi 13.2 V", 12_600, 30_000
+        ),
+    ] = 13_200
+    bus_silence_s: Annotated[
+        int,
+        Bounds("A bus silent for this long corroborates OFF.", "s", "Honda modules sleep after 40 s", 5, 600),
+    ] = 40
+
+
+@dataclass(frozen=True, slots=True)
+class PowerPolicy:
+    """Run-on, low voltage and shutdown. The defaults are for a 12 V lead-acid system."""
+
+    run_on_s: Annotated[
+        int, Bounds("Ignition off for this long ends use and suspends.", "s", "ours", 2, DAY_S)
+    ] = 900
+    max_s: Annotated[
+        int, Bounds("Ignition off for this long powers off.", "s", "Havis ChargeGuard 2 h", 4, 30 * DAY_S)
+    ] = 2 * HOUR_S
+    unknown_s: Annotated[
+        int,
+        Bounds(
+            "Ignition unknown for this long, not charging, starts a run-on.", "s", "2-behaviour", 2, HOUR_S
+        ),
+    ] = 120
+    resume_awake_s: Annotated[
+        int, Bounds("Awake for at least this long after a resume.", "s", "ours", 1, HOUR_S)
+    ] = 60
+    retry_s: Annotated[
+        int,
+        Bounds("A suspend or power-off that came to nothing is tried again after this.", "s", "ours", 5, 600),
+    ] = 60
+    suspend_drain_s: Annotated[
+        int, Bounds("Time to send what is queued before a suspend.", "s", "ours", 0, 60)
+    ] = 5
+    drain_s: Annotated[
+        int,
+        Bounds(
+            "Time to send what is queued before a power-off.", "s",
+            "ours; a 60 s supply must be done by 40 s", 0, 120,
+        ),
+    ] = 15  # fmt: skip
+    cut_s: Annotated[
+        int, Bounds("The dock cuts power this long after the power-off request.", "s", "ours", 5, 600)
+    ] = 30
+    filter_s: Annotated[
+        int, Bounds("Time constant of the voltage filter.", "s", "ours; openpilot 45 s", 0, 300)
+    ] = 10
+    warn_mv: Annotated[
+        int, Bounds("Below this: shed, and take no vehicle power while in use.", "mV", "ours", 10_500, 30_000)
+    ] = 12_000
+    warn_s: Annotated[int, Bounds("For this long.", "s", "2-behaviour; M4-ATX a minute", 1, HOUR_S)] = 60
+    act_mv: Annotated[
+        int,
+        Bounds("Below this, ignition off: power off.", "mV", "ours; Havis cuts at 11 V", 10_500, 30_000),
+    ] = 11_500
+    act_s: Annotated[int, Bounds("For this long.", "s", "TREK VPM low delay 30 s", 1, HOUR_S)] = 30
+    restore_mv: Annotated[
+        int, Bounds("At or above this shedding ends.", "mV", "2-behaviour", 11_000, 32_000)
+    ] = 13_200
+    restore_s: Annotated[int, Bounds("For this long.", "s", "2-behaviour; Victron 30 s", 1, HOUR_S)] = 30
+    floor_percent: Annotated[
+        int, Bounds("Tablet battery at or below this ends a run-on.", "%", "ours", 1, 90)
+    ] = 15
+    hard_floor_percent: Annotated[
+        int, Bounds("Tablet battery at or below this powers off, whatever ignition says.", "%", "ours", 0, 50)
+    ] = 5
+    floor_s: Annotated[int, Bounds("For this long, discharging.", "s", "ours", 0, 600)] = 10
+    sample_s: Annotated[int, Bounds("Least time between two power samples.", "s", "ours", 1, HOUR_S)] = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Everything the core decides by."""
+
+    tether: TetherPolicy = TetherPolicy()
+    ignition: IgnitionPolicy = IgnitionPolicy()
+    power: PowerPolicy = PowerPolicy()
+
+
+HYSTERESIS_MV = 500  # least distance between acting and restoring (2-behaviour)
+
+
+def problems(policy: Policy) -> list[str]:
+    """Cross-field rules that a policy breaks, each as a sentence that names the keys and values."""
+    rules = (
+        ("tether", "ride_through_ms", "status_fresh_ms", 0),
+        ("tether", "crank_ride_through_ms", "ride_through_ms", 0),
+        ("power", "warn_mv", "act_mv", 1),
+        ("power", "restore_mv", "act_mv", HYSTERESIS_MV),
+        ("power", "restore_mv", "warn_mv", 1),
+        ("power", "max_s", "run_on_s", 1),
+        ("power", "floor_percent", "hard_floor_percent", 1),
+    )
+    found = []
+    for section, high, low, gap in rules:
+        values = getattr(policy, section)
+        least = getattr(values, low) + gap
+        if getattr(values, high) < least:
+            found.append(
+                f"`policy.{section}.{high}` is {getattr(values, high)}: it must be at least {least}, "
+                f"because `policy.{section}.{low}` is {getattr(values, low)}"
+            )
+    if not policy.tether.required:
+        found.append("`policy.tether.required` is empty: name at least one of seated, mated, locked")
+    if len(set(policy.tether.required)) < len(policy.tether.required):
+        found.append("`policy.tether.required` names a bit twice")
+    return found

@@ -1,0 +1,218 @@
+"""The core's state: immutable, with the last evidence of every source and the decision that stands.
+
+Everything that is decided is a function of this, an observation and the policy. Times are boot ns.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from agent.core.policy import Policy
+from agent.core.types import (
+    Basis,
+    BootNs,
+    BusState,
+    Decision,
+    DockStatus,
+    DriveOutputs,
+    KeyPosition,
+    Posture,
+    Remembered,
+    TabletPower,
+)
+
+BOOT = BootNs(0)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[V]):
+    """A value and the time that its age counts from."""
+
+    value: V
+    at: BootNs
+
+    def fresh(self, now: BootNs, limit_ns: int) -> bool:
+        """Younger than the limit: at the limit it is stale."""
+        return now < self.at + limit_ns
+
+
+# --- tether ---------------------------------------------------------------------------------------
+
+
+class TetherState(enum.Enum):
+    UNKNOWN = "unknown"  # no evidence since boot or resume
+    TETHERED = "tethered"
+    UNCERTAIN = "uncertain"  # was TETHERED, evidence lost, ride-through runs
+    RESTRICTED = "restricted"
+    FOREIGN = "foreign"  # the dock that answers is provably not the paired one
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Leave to use the tablet without proof until a time. Nothing makes one yet (permits, override)."""
+
+    name: str
+    until: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class Tether:
+    decision: Decision
+    state: TetherState = TetherState.UNKNOWN
+    since: BootNs = BOOT
+    dock: str = ""  # whose proof counts
+    proof_at: BootNs | None = None
+    good_at: BootNs | None = None  # last authenticated STATUS, after proof, with every required bit set
+    word_at: BootNs = BOOT  # last authenticated STATUS; an older one is delayed and says nothing good
+    proven_since: BootNs | None = None
+    unseated: bool = False  # the last authenticated word on a required bit is "not set"
+    foreign: str = ""  # how this dock was just proved foreign; for the one step that saw it
+    status: DockStatus | None = None  # last authenticated STATUS, for reports and the latch
+    hint: DockStatus | None = None  # last STATUS without authentication
+    evidence_at: BootNs | None = None  # last moment of full, fresh evidence; ride-through counts from it
+    lost_at: BootNs = BOOT
+    reserved_ns: int = 0  # ride-through of this loss, already taken from the budget
+    extended: bool = False
+    budget_ns: int = 0
+    barrier: BootNs = BOOT  # evidence before this does not count (resume, foreign dock)
+    alarm_from: BootNs = BOOT  # end of the start allowance
+    grants: tuple[Grant, ...] = ()
+
+
+# --- ignition -------------------------------------------------------------------------------------
+
+
+class IgnitionState(enum.Enum):
+    UNKNOWN = "unknown"
+    OFF = "off"
+    ACCESSORY = "accessory"
+    ON = "on"
+    CRANKING = "cranking"
+    RUNNING = "running"
+
+
+IN_USE = frozenset({IgnitionState.ACCESSORY, IgnitionState.ON, IgnitionState.CRANKING, IgnitionState.RUNNING})
+
+
+class Grade(enum.Enum):
+    CONFIRMED = "confirmed"  # independent kinds of evidence agree
+    SINGLE = "single"  # one strong kind
+    INFERRED = "inferred"
+
+
+@dataclass(frozen=True, slots=True)
+class Crank:
+    """A crank episode; the window is open while evidence is recent and the episode not too long."""
+
+    opened_at: BootNs
+    evidence_at: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class Bus:
+    name: str
+    state: BusState
+    since: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class Ignition:
+    decision: Decision
+    state: IgnitionState = IgnitionState.UNKNOWN
+    since: BootNs = BOOT
+    conflict: str = ""
+    grade: Grade = Grade.INFERRED
+    wire: Reading[bool] | None = None  # by authenticated STATUS only
+    key: Reading[KeyPosition] | None = None
+    rpm: Reading[int] | None = None
+    ready: Reading[bool] | None = None
+    dock_mv: Reading[int] | None = None
+    battery_mv: Reading[int] | None = None
+    alternator_mv: Reading[int] | None = None
+    buses: tuple[Bus, ...] = ()
+    kl15_at: BootNs | None = None  # last authenticated KL15, and last start signal: they earn the crank
+    start_at: BootNs | None = None  # extension of the ride-through
+    crank: Crank | None = None
+    stuck_since: BootNs | None = None  # wire ON, CAN OFF, nothing turns or charges
+    pending: tuple[IgnitionState, str] | None = None  # verdict and conflict that wait for their delay
+    pending_since: BootNs = BOOT
+    pending_ns: int = 0
+
+
+# --- power ----------------------------------------------------------------------------------------
+
+
+class PowerMode(enum.Enum):
+    AWAKE = "awake"
+    RUN_ON = "run_on"  # ignition off, or unknown for long
+    SUSPENDING = "suspending"  # announced, draining
+    SLEEPING = "sleeping"  # suspend requested
+    SHUTTING_DOWN = "shutting_down"  # announced, draining; ignition still cancels it
+    POWERING_OFF = "powering_off"  # past the point of no return
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    decision: Decision
+    mode: PowerMode = PowerMode.AWAKE
+    since: BootNs = BOOT
+    run_on_since: BootNs | None = None
+    unknown_since: BootNs | None = None  # ignition unknown without charging or any word of ON
+    not_before: BootNs = BOOT  # neither suspend nor power-off before this
+    until: BootNs | None = None  # end of the drain, or of waiting for what was requested
+    drained: bool = False
+    failed: bool = False
+    resumed: bool = False
+    forced: bool = False  # by the tablet's hard floor: ignition does not cancel it
+    announced: str = "online"
+    filtered_uv: int | None = None  # low-passed vehicle supply
+    sampled_at: BootNs = BOOT
+    below_warn_since: BootNs | None = None
+    below_act_since: BootNs | None = None
+    restored_since: BootNs | None = None
+    shedding: bool = False
+    tablet: TabletPower | None = None
+    floor_since: BootNs | None = None
+    hard_floor_since: BootNs | None = None
+    recorded_at: BootNs | None = None  # last power sample
+
+
+# --- the whole ------------------------------------------------------------------------------------
+
+RELEASED = DriveOutputs(latch=False, led=False, buzzer=False, power_hold=True, supply_enable=True)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    tether: Tether
+    ignition: Ignition
+    power: Power
+    now: BootNs = BOOT  # never goes back
+    boot_id: str = ""
+    started: bool = False
+    posture: Posture = Posture.LOCKED
+    basis: Basis | None = None  # what usable rests on
+    decision: int = 0  # number of the last change of enforcement
+    defied: int = 0  # times a session was used while locked
+    asleep_until: BootNs | None = (
+        None  # between logind's two sleep signals; the time bounds a lost second one
+    )
+    outputs: DriveOutputs = RELEASED
+    remembered: Remembered = field(default_factory=Remembered)  # as last handed out
+
+
+def initial(policy: Policy) -> State:
+    """The state before ``Started``: locked, no evidence, no ride-through budget."""
+    return State(
+        tether=Tether(
+            decision=Decision("tether", "unknown", "tether.no_evidence", "no evidence in this boot", BOOT),
+            alarm_from=BootNs(policy.tether.start_allowance_s * 1_000_000_000),
+        ),
+        ignition=Ignition(
+            decision=Decision("ignition", "unknown", "ignition.no_evidence", "no evidence in this boot", BOOT)
+        ),
+        power=Power(decision=Decision("power", "awake", "power.start", "the agent has just started", BOOT)),
+    )
