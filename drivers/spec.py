@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,7 +35,7 @@ class DockSession(Protocol):
 
     def next_deadline(self) -> BootNs | None: ...
 
-    def drive(self, outputs: DriveOutputs, at: BootNs) -> None:
+    def drive(self, wanted: DriveOutputs, at: BootNs) -> None:
         """Ask for outputs; ``DockCommandDone`` says what came of it."""
 
     def cut_power(self, seconds: int | None, at: BootNs) -> None:
@@ -72,11 +72,9 @@ class DockSpec:
     """A dock model as an entry point of the group ``ivma.docks`` offers it.
 
     ``build`` raises ``ValueError`` with a message for the operator when the settings do not fit the model.
-    ``match`` are udev properties of its port, for a configuration that gives neither port nor match.
     """
 
     model: str
     build: Callable[[DockSettings, Entropy], DockSession]
     baud: int
-    match: Mapping[str, str]
     capabilities: frozenset[Capability]
