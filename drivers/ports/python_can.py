@@ -1,0 +1,61 @@
+"""Any python-can interface that has a file descriptor, read as struct can_frame."""
+
+from __future__ import annotations
+
+import errno
+
+import can
+
+from drivers.vehicles.codec import CAN_FRAME, ERROR, EXTENDED, REMOTE
+
+
+class PythonCanBus:
+    """A bus by python-can's name of its interface, such as slcan, pcan or virtual.
+
+    Raises:
+        OSError: it cannot be opened, or the interface has no file descriptor.
+    """
+
+    def __init__(self, interface: str, channel: str) -> None:
+        self.listen_only: bool | None = None
+        self.dropped = 0  # CAN FD frames, which no profile has
+        try:
+            self._bus = can.Bus(interface=interface, channel=channel)
+        except can.CanError as error:
+            raise OSError(errno.ENODEV, f"{interface} {channel}: {error}") from error
+        try:
+            self._fd = self._bus.fileno()
+        except NotImplementedError:
+            self._fd = -1
+        if self._fd < 0:
+            self._bus.shutdown()
+            raise OSError(
+                errno.ENOTSUP, f"{interface} has no file descriptor; use SocketCAN for this adapter"
+            )
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def drain(self, budget: int) -> list[bytes]:
+        """Every frame that waits, ``budget`` at most; never blocks.
+
+        Raises:
+            OSError: the interface failed.
+        """
+        frames: list[bytes] = []
+        try:
+            while len(frames) < budget and (message := self._bus.recv(0)) is not None:
+                if message.is_fd:
+                    self.dropped += 1
+                    continue
+                word = message.arbitration_id
+                word |= EXTENDED if message.is_extended_id else 0
+                word |= REMOTE if message.is_remote_frame else 0
+                word |= ERROR if message.is_error_frame else 0
+                frames.append(CAN_FRAME.pack(word, message.dlc, bytes(message.data)))
+        except can.CanError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        return frames
+
+    def close(self) -> None:
+        self._bus.shutdown()
