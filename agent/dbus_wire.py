@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import structlog
 from jeepney import Message, Parser
-from jeepney.auth import Authenticator
+from jeepney.auth import BEGIN, Authenticator
 from jeepney.fds import FileDescriptor
 
 MESSAGE_MAX = 1 << 20  # bytes, ours: logind's longest answer is a few kB; the bus itself allows 32 MiB
@@ -36,13 +36,12 @@ async def authenticate(sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     conversation = Authenticator(enable_fds=True)
     for line in conversation:
-        if line:
-            await loop.sock_sendall(sock, line)
-        if not conversation.authenticated:
-            answer = await loop.sock_recv(sock, 1024)
-            if not answer:
-                raise RemoteProtocolError("the bus closed the connection while we authenticated")
-            conversation.feed(answer)
+        await loop.sock_sendall(sock, line)
+        answer = await loop.sock_recv(sock, 1024)
+        if not answer:
+            raise RemoteProtocolError("the bus closed the connection while we authenticated")
+        conversation.feed(answer)
+    await loop.sock_sendall(sock, BEGIN)
 
 
 class Wire:

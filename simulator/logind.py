@@ -8,6 +8,7 @@ InhibitDelayMaxSec, before it sleeps or shuts down.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import os
 import time
@@ -95,8 +96,8 @@ class LogindDouble:
         self.calls: deque[Call] = deque(maxlen=CALLS_KEPT)
         self.refuse: dict[str, str] = {}  # member -> D-Bus error name
         self._address = address
-        self._on_call = on_call
-        self._on_power = on_power
+        self.on_call = on_call
+        self.on_power = on_power
         self._delay_max_s = inhibit_delay_max_s
         self._bus: MessageBus | None = None
         self._inhibitors: set[_Inhibitor] = set()
@@ -123,7 +124,8 @@ class LogindDouble:
             self._release(inhibitor)
         if self._bus is not None:
             self._bus.disconnect()
-            await cast(Any, self._bus).wait_for_disconnect()
+            with contextlib.suppress(EOFError, OSError):  # the bus went first
+                await cast(Any, self._bus).wait_for_disconnect()
             self._bus = None
 
     async def __aenter__(self) -> Self:
@@ -187,7 +189,7 @@ class LogindDouble:
             return None
         call = Call(time.clock_gettime_ns(time.CLOCK_BOOTTIME), str(message.member), tuple(message.body))
         self.calls.append(call)
-        self._on_call(call)
+        self.on_call(call)
         if error := self.refuse.get(call.member):
             return Message.new_error(message, error, "refused by the rig")
         answer = self._properties(message) if call.member == "GetAll" else self._manager(message, call)
@@ -287,7 +289,7 @@ class LogindDouble:
                 await asyncio.gather(*held)
         except TimeoutError:
             pass  # as logind: it goes ahead when the time is over
-        self._on_power(verb)
+        self.on_power(verb)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
