@@ -1,0 +1,307 @@
+"""The reference dock itself, as its firmware would behave. Sans-IO: bytes, times and physical inputs in.
+
+Written from docs/dock-link.md and independent of the tablet's session; only the role-agnostic codec and the
+formulas of ``auth`` are shared. The wire is in ``simulator.docks.serial_device``; physics of the latch, the
+supply and the dead man are in ``simulator.docks.reference_outputs``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.core.types import MS, SECOND, BootNs, DockFault
+from drivers.docks.reference.auth import DOCK_NONCE_SIZE, Direction, Session, proof_mac, session_key
+from drivers.docks.reference.codec import (
+    CANCEL_POWER_CUT,
+    SERIAL_SIZE,
+    VEHICLE_ID_SIZE,
+    VERSION,
+    Ack,
+    Challenge,
+    Decoder,
+    Dropped,
+    Frame,
+    Hello,
+    Ident,
+    Lease,
+    Message,
+    Nak,
+    NakReason,
+    Output,
+    Outputs,
+    Pair,
+    Ping,
+    Pong,
+    PowerCutIn,
+    Proof,
+    Reason,
+    Status,
+    StatusBit,
+    Unpair,
+    encode,
+    padded,
+)
+from simulator.docks.reference_outputs import Actuators, Inputs, VoltageMeter, i16, u16
+
+STATUS_PERIOD_NS = 200 * MS  # 5 Hz; docs/dock-link.md
+SLEEPY_STATUS_PERIOD_NS = SECOND  # 1 Hz once a power cut is announced; docs/dock-link.md
+NAK_PACE_NS = 200 * MS  # at most 5 NAK a second; docs/dock-link.md
+POWER_ON_RESET, BROWN_OUT_RESET, WATCHDOG_RESET = 0, 1, 2  # reset causes of this model; ours
+FIRMWARE = (1, 0)
+MODEL = "Simulated reference dock"
+
+
+@dataclass(slots=True)
+class Identity:
+    """What outlives a reset: who the dock is and what it was paired with."""
+
+    serial: bytes
+    vehicle_id: bytes
+    key: bytes | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, serial: str, vehicle_id: str = "", key: bytes | None = None) -> Identity:
+        return cls(padded(serial, SERIAL_SIZE), padded(vehicle_id, VEHICLE_ID_SIZE), key)
+
+
+class ReferenceDock:
+    """One dock. Call ``feed``, ``timer`` and the inputs in order of time; then send ``outgoing``."""
+
+    def __init__(self, identity: Identity, entropy: Callable[[int], bytes], at: BootNs) -> None:
+        self.identity = identity
+        self.inputs = Inputs()
+        self.service_contact = False
+        self.executed: list[Message] = []  # the latest few, for tests and rigs to look at
+        self.dropped: Counter[str] = Counter()
+        self._entropy = entropy
+        self.actuators = Actuators(at)
+        self._start(at, POWER_ON_RESET)
+
+    def _start(self, at: BootNs, cause: int) -> None:
+        self._reset_cause = cause
+        self._booted = at
+        self._decoder = Decoder()
+        self._out = bytearray()
+        self._sequence = 0
+        self._status_counter = 0
+        self._current: Session | None = None
+        self._pending: Session | None = None
+        self._last_command: tuple[int, int] | None = None
+        self._nak_after = at
+        self._dropped_at_status = sum(self.dropped.values())
+        self._voltage = VoltageMeter(self.inputs.vehicle_mv, at)
+        self._said: tuple[int, int, int] | None = None
+        self._status_at = at
+        self.actuators.start_dead_man(at)
+
+    # --- the wire ---
+
+    def feed(self, data: bytes, at: BootNs) -> None:
+        self._advance(at)
+        for item in self._decoder.feed(data):
+            if isinstance(item, Dropped):
+                self.dropped[item.reason.value] += 1
+                self._answer_dropped(item, at)
+            elif item.to_tablet():
+                self.dropped["misdirected"] += 1
+            else:
+                self._receive(item, at)
+        self._report_change(at)
+
+    def outgoing(self) -> bytes:
+        data = bytes(self._out)
+        self._out.clear()
+        return data
+
+    def in_session(self) -> bool:
+        return self._current is not None
+
+    # --- time and the physical world ---
+
+    def next_deadline(self) -> BootNs:
+        actuators = self.actuators.next_deadline(self.inputs)
+        return self._status_at if actuators is None else min(self._status_at, actuators)
+
+    def timer(self, at: BootNs) -> None:
+        self._advance(at)
+        self._report_change(at)
+        if at >= self._status_at:
+            self._send_status(at)
+
+    def set_inputs(self, at: BootNs, **changes: int | bool | None) -> None:
+        """Change physical inputs (fields of ``Inputs``) at a time; what STATUS shows goes out at once."""
+        self._advance(at)
+        for name, value in changes.items():
+            if name not in Inputs.__dataclass_fields__:
+                raise ValueError(f"a dock has no input {name!r}; it has {[*Inputs.__dataclass_fields__]}")
+            setattr(self.inputs, name, value)
+        if "vehicle_mv" in changes and self._voltage.sample(self.inputs.vehicle_mv, at):
+            self._send_status(at)
+        self.actuators.advance(at, self.inputs)
+        self._report_change(at)
+
+    def reset(self, at: BootNs, cause: int = WATCHDOG_RESET) -> None:
+        """The microcontroller starts anew; latch and supply stay as they are."""
+        self._advance(at)
+        self._start(at, cause)
+
+    def brown_out(self, at: BootNs) -> None:
+        """The dock's own supply dipped too low for its microcontroller."""
+        self.reset(at, BROWN_OUT_RESET)
+
+    def _advance(self, at: BootNs) -> None:
+        if self.actuators.advance(at, self.inputs):
+            self._current = self._pending = None  # the dead man ended the session
+
+    # --- what goes out ---
+
+    def _report_change(self, at: BootNs) -> None:
+        if self._said != self._shown():
+            self._send_status(at)
+
+    def _shown(self) -> tuple[int, int, int]:
+        bits = known = 0
+        for which, value in (
+            (StatusBit.SEATED, self.inputs.seated),
+            (StatusBit.MATED, self.inputs.mated),
+            (StatusBit.LOCKED, self.actuators.locked(self.inputs)),
+            (StatusBit.KL15, self.inputs.kl15),
+        ):
+            if value is not None:
+                known |= which
+                bits |= which if value else 0
+        return bits, known, self.actuators.faults(self.inputs)
+
+    def _send_status(self, at: BootNs) -> None:
+        bits, known, faults = self._said = self._shown()
+        if sum(self.dropped.values()) > self._dropped_at_status:
+            faults |= DockFault.LINK_ERRORS.value
+        self._dropped_at_status = sum(self.dropped.values())
+        self._status_counter += 1
+        period = SLEEPY_STATUS_PERIOD_NS if self.actuators.cut_planned() else STATUS_PERIOD_NS
+        self._status_at = BootNs(at + period)
+        message = Status(
+            uptime_ms=(at - self._booted) // MS % 2**32,
+            status_counter=self._status_counter,
+            bits=bits,
+            known=known,
+            vehicle_mv=u16(self._voltage.report(at)),
+            dock_mv=u16(self.inputs.dock_mv if self.actuators.powered(self.inputs) else 0),
+            tablet_ma=i16(self.inputs.tablet_ma if self.actuators.powered(self.inputs) else 0),
+            temperature_dc=i16(self.inputs.temperature_dc),
+            faults=faults,
+        )
+        self._send(message, self._current)
+
+    def _send(self, message: Message, under: Session | None) -> None:
+        frame = Frame(message, self._sequence) if under is None else under.seal(message, self._sequence)
+        self._sequence = (self._sequence + 1) % 256
+        self._out += encode(frame)
+
+    def _nak(self, sequence: int, reason: NakReason, at: BootNs, under: Session | None = None) -> None:
+        """Refuse. Without a tag at most five times a second, so that noise cannot keep the dock busy."""
+        if under is None:
+            if at < self._nak_after:
+                return
+            self._nak_after = BootNs(at + NAK_PACE_NS)
+        self._send(Nak(sequence, reason), under)
+
+    # --- what comes in ---
+
+    def _answer_dropped(self, dropped: Dropped, at: BootNs) -> None:
+        if dropped.sequence is None:
+            return
+        if dropped.reason is Reason.TYPE:
+            self._nak(dropped.sequence, NakReason.UNKNOWN_TYPE, at)
+        elif dropped.reason is Reason.LENGTH:
+            self._nak(dropped.sequence, NakReason.BAD_LENGTH, at)
+
+    def _receive(self, frame: Frame, at: BootNs) -> None:
+        under: Session | None = None
+        if frame.trailer is not None:
+            under = self._authenticate(frame, at)
+            if under is None:
+                return
+        match frame.message:
+            case Hello(lowest, highest):
+                self._on_hello(lowest, highest, frame.sequence, at)
+            case Challenge(nonce):
+                self._on_challenge(nonce, frame.sequence, at)
+            case Ping(opaque):
+                self._send(Pong(opaque), under)
+            case _ if under is None and not self._obeys_untagged(frame.message):
+                self._nak(frame.sequence, NakReason.NOT_AUTHENTICATED, at)
+            case _:
+                self._on_command(frame, under, at)
+
+    def _authenticate(self, frame: Frame, at: BootNs) -> Session | None:
+        reason = Reason.TAG
+        for session in (self._current, self._pending):
+            if session is None:
+                continue
+            refused = session.check(frame)
+            if refused is None:
+                if session is self._pending:
+                    self._current, self._pending = session, None
+                return session
+            if refused is Reason.COUNTER:
+                reason = refused
+        self.dropped[reason.value] += 1
+        if reason is Reason.TAG:
+            self._nak(frame.sequence, NakReason.BAD_TAG, at)
+        return None
+
+    def _obeys_untagged(self, message: Message) -> bool:
+        in_service = self.identity.key is None or self.service_contact
+        return in_service and isinstance(message, Pair | Outputs)
+
+    def _on_hello(self, lowest: int, highest: int, sequence: int, at: BootNs) -> None:
+        if not lowest <= VERSION <= highest:
+            self._nak(sequence, NakReason.REFUSED, at)
+            return
+        serial, vehicle_id = self.identity.serial, self.identity.vehicle_id
+        self._send(Ident(self._reset_cause, *FIRMWARE, serial, vehicle_id, MODEL), None)
+
+    def _on_challenge(self, nonce: bytes, sequence: int, at: BootNs) -> None:
+        key = self.identity.key
+        if key is None:
+            self._nak(sequence, NakReason.REFUSED, at)
+            return
+        dock_nonce = self._entropy(DOCK_NONCE_SIZE)
+        serial, vehicle_id = self.identity.serial, self.identity.vehicle_id
+        mac = proof_mac(key, nonce, dock_nonce, serial, vehicle_id, self._status_counter)
+        self._pending = Session(session_key(key, nonce, dock_nonce), Direction.TO_TABLET)
+        self._send(Proof(self._status_counter, dock_nonce, mac), None)
+
+    def _on_command(self, frame: Frame, under: Session | None, at: BootNs) -> None:
+        this = (frame.message.TYPE, frame.sequence)
+        if this != self._last_command:
+            if not self._execute(frame.message, under, at):
+                self._nak(frame.sequence, NakReason.REFUSED, at, under)
+                return
+            self._last_command = this
+            self.executed = [*self.executed[-15:], frame.message]
+        if frame.ack_wanted:
+            self._send(Ack(frame.sequence), under)
+
+    def _execute(self, message: Message, under: Session | None, at: BootNs) -> bool:
+        match message:
+            case Lease(milliseconds):
+                self.actuators.lease(milliseconds, at)
+            case Outputs(mask, values):
+                self.actuators.set(Output(mask & 31), Output(values & 31))
+            case PowerCutIn(seconds):
+                wanted = None if seconds == CANCEL_POWER_CUT else BootNs(at + seconds * SECOND)
+                return self.actuators.plan_cut(wanted)
+            case Pair(key, vehicle_id) if under is None:
+                self.identity.key, self.identity.vehicle_id = key, vehicle_id
+                self._current = self._pending = None
+            case Unpair():
+                self.identity.key = None
+                self._current = self._pending = None
+            case _:
+                return False
+        self.actuators.advance(at, self.inputs)
+        return True

@@ -1,0 +1,160 @@
+"""What a reference dock drives and measures: latch, supply, dead man, power cut, and the voltage meter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.types import MS, SECOND, BootNs, DockFault
+from drivers.docks.reference.codec import NOT_AVAILABLE_I16, NOT_AVAILABLE_U16, Output
+
+LONGEST_LEASE_NS = 5 * SECOND  # with KL15 on; docs/dock-link.md
+LONGEST_LEASE_OFF_NS = 2 * SECOND  # with KL15 off; docs/dock-link.md
+POWER_HOLD_NS = 120 * SECOND  # kept after the dead man fired; docs/dock-link.md
+CUT_NS = 10 * SECOND  # a cut lasts; docs/dock-link.md
+FALL_MV = 1000  # a fall that is reported at once, and as its lowest sample; docs/dock-link.md
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The physical world at the dock; None is "not known" or "not available"."""
+
+    seated: bool | None = True
+    mated: bool | None = True
+    kl15: bool | None = False
+    vehicle_mv: int | None = 12_600
+    dock_mv: int | None = 12_000
+    tablet_ma: int | None = 1_000
+    temperature_dc: int | None = 250  # 0.1 degrees Celsius
+    latch_jammed: bool = False
+    wired_faults: int = 0  # fault bits 0 to 3, as the dock's own sensors would set them
+
+
+class Actuators:
+    """Outputs with their dead man and the choreography of a power cut."""
+
+    def __init__(self, at: BootNs) -> None:
+        self.outputs = Output.LED | Output.POWER_HOLD | Output.SUPPLY_ENABLE
+        self.start_dead_man(at)
+        self._cut_at: BootNs | None = None
+        self._cut_until: BootNs | None = None
+
+    def start_dead_man(self, at: BootNs) -> None:
+        """At the end of a lease and from reset: show it, and let go of the power later."""
+        self.outputs = (self.outputs | Output.LED) & ~Output.BUZZER
+        self._leased_at: BootNs | None = None
+        self._lease_ns = 0
+        self._hold_until: BootNs | None = BootNs(at + POWER_HOLD_NS)
+
+    def lease(self, milliseconds: int, at: BootNs) -> None:
+        self._leased_at, self._lease_ns, self._hold_until = at, milliseconds * MS, None
+
+    def set(self, mask: Output, values: Output) -> None:
+        self.outputs = (self.outputs & ~mask) | (values & mask)
+
+    def plan_cut(self, at: BootNs | None) -> bool:
+        """Plan a cut or take it back; False once it has begun, for then it is completed."""
+        if self._cut_until is not None:
+            return False
+        self._cut_at = at
+        return True
+
+    def cut_planned(self) -> bool:
+        return self._cut_at is not None or self._cut_until is not None
+
+    def cutting(self) -> bool:
+        return self._cut_until is not None
+
+    def powered(self, inputs: Inputs) -> bool:
+        """Whether the tablet gets its supply."""
+        wanted = bool(inputs.kl15) or Output.POWER_HOLD in self.outputs
+        return wanted and Output.SUPPLY_ENABLE in self.outputs and not self.cutting()
+
+    def locked(self, inputs: Inputs) -> bool | None:
+        if inputs.seated is None:
+            return None
+        return inputs.seated and Output.LATCH in self.outputs and not inputs.latch_jammed
+
+    def faults(self, inputs: Inputs) -> int:
+        faults = DockFault(inputs.wired_faults)
+        if inputs.latch_jammed:
+            faults |= DockFault.LATCH
+        if self._leased_at is None:
+            faults |= DockFault.DEAD_MAN
+        return faults.value
+
+    def next_deadline(self, inputs: Inputs) -> BootNs | None:
+        # A cut that outlasts its 10 s waits for KL15, which is an input and needs no deadline.
+        cut_until = self._cut_until if inputs.kl15 else None
+        candidates = (self._lease_ends(inputs), self._hold_until, self._cut_at, cut_until)
+        return min((at for at in candidates if at is not None), default=None)
+
+    def advance(self, at: BootNs, inputs: Inputs) -> bool:
+        """Let time pass up to ``at``; True when the dead man fired."""
+        lease_ends = self._lease_ends(inputs)
+        fired = lease_ends is not None and at >= lease_ends
+        if lease_ends is not None and fired:
+            self.start_dead_man(lease_ends)
+        if self._hold_until is not None and at >= self._hold_until:
+            self._hold_until = None
+            self.outputs &= ~Output.POWER_HOLD
+        cut_at = self._cut_at
+        if cut_at is not None and at >= cut_at:
+            self._cut_at, self._cut_until = None, BootNs(cut_at + CUT_NS)
+        if self._cut_until is not None and at >= self._cut_until and inputs.kl15:
+            self._cut_until = None
+        return fired
+
+    def _lease_ends(self, inputs: Inputs) -> BootNs | None:
+        if self._leased_at is None:
+            return None
+        longest = LONGEST_LEASE_NS if inputs.kl15 else LONGEST_LEASE_OFF_NS
+        return BootNs(self._leased_at + min(self._lease_ns, longest))
+
+
+class VoltageMeter:
+    """Vehicle voltage between two STATUS: its mean, or the lowest sample when it fell by more than 1 V."""
+
+    def __init__(self, mv: int | None, at: BootNs) -> None:
+        self._mv = self._lowest = self._reported = mv
+        self._since = self._sampled = at
+        self._mv_ns = 0
+
+    def sample(self, mv: int | None, at: BootNs) -> bool:
+        """Take a sample; True when it is a fall that STATUS reports at once."""
+        self._integrate(at)
+        self._mv = mv
+        if mv is None or self._lowest is None or self._reported is None:
+            self._lowest = mv
+            return False
+        fell_before = self._fell()
+        self._lowest = min(self._lowest, mv)
+        return self._fell() and not fell_before
+
+    def report(self, at: BootNs) -> int | None:
+        """The figure for the STATUS that goes out now; the next interval begins."""
+        self._integrate(at)
+        figure = self._mv
+        if self._fell():
+            figure = self._lowest
+        elif self._mv is not None and at > self._since:
+            figure = self._mv_ns // (at - self._since)
+        self._reported, self._lowest, self._since, self._mv_ns = figure, self._mv, at, 0
+        return figure
+
+    def _fell(self) -> bool:
+        if self._lowest is None or self._reported is None:
+            return False
+        return self._reported - self._lowest > FALL_MV
+
+    def _integrate(self, at: BootNs) -> None:
+        self._mv_ns += (self._mv or 0) * (at - self._sampled)
+        self._sampled = at
+
+
+def u16(value: int | None) -> int:
+    """A measurement as STATUS carries it, kept within its range."""
+    return NOT_AVAILABLE_U16 if value is None else min(max(value, 0), NOT_AVAILABLE_U16 - 1)
+
+
+def i16(value: int | None) -> int:
+    return NOT_AVAILABLE_I16 if value is None else min(max(value, -0x8000), NOT_AVAILABLE_I16 - 1)
