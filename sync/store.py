@@ -1,0 +1,339 @@
+"""The durable queue: sole owner of one SQLite file, which holds the streams as chained blocks.
+
+Synchronous and for one thread; sync/writer.py gives it one. A commit is one transaction, synced before it
+returns. One row id table a stream, no status column, no other index, no counting: what is asked often is
+known from the first and the last row. An acknowledgement needs no sync of its own: it is kept in memory
+until the next commit, because the depot gives it again when it is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from agent.core.catalogue import CATALOGUE, QUEUE_SHED
+from agent.core.records import Record, RecordKind, Stream
+from sync.blocks import BlockWriter, Gap, Head, Stamp, genesis, link
+from sync.columns import MAX_BODY
+from sync.envelope import EPOCH_BYTES, Run
+from sync.errors import LocalProtocolError, RemoteProtocolError, StoreDamaged, StoreError, StoreInUse
+from sync.owner import Owner
+from sync.sealing import Sealer, Segment
+from sync.table import Acked, StreamStats, Table
+
+log = structlog.get_logger()
+
+SCHEMA_VERSION = 1
+# Measured (tests/bench/bench_store.py): 1,024 writes the fewest bytes a commit, for one record as for a
+# hundred, at the rate of 4,096. It counts only when the file is made.
+_PAGE_BYTES = 1024
+MIN_QUOTA = 2 * MAX_BODY  # bytes; the newest block is never dropped, and must fit
+_SECOND = 1_000_000_000
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+# Ours: a month without any network at field rates, with room to spare.
+DEFAULT_QUOTAS: Mapping[Stream, int] = {
+    Stream.ALARM: 16 * 1024 * 1024,
+    Stream.AUDIT: 16 * 1024 * 1024,
+    Stream.STATE: 32 * 1024 * 1024,
+    Stream.TELEMETRY: 128 * 1024 * 1024,
+}
+KEEP_ACKED_S = 14 * 86_400  # ours: a depot restored from a backup can ask for them again
+
+
+class Store:
+    """The queue of one device. Appends records, reads runs of blocks, lets go of what the depot has.
+
+    ``clock`` reads boot and wall time together, ``entropy`` gives n random bytes, ``boot_id`` is 16 bytes.
+    With a ``sealer`` every block is sealed.
+
+    Raises:
+        StoreInUse: another process owns the file.
+        StoreError: the file cannot be opened, or belongs to another device.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: str,
+        boot_id: bytes,
+        clock: Callable[[], Stamp],
+        entropy: Callable[[int], bytes],
+        *,
+        sealer: Sealer | None = None,
+        quotas: Mapping[Stream, int] = DEFAULT_QUOTAS,
+        keep_acked_s: int = KEEP_ACKED_S,
+    ) -> None:
+        for stream in Stream:
+            if quotas[stream] < MIN_QUOTA:
+                raise ValueError(f"quota of {stream.value}: {quotas[stream]} bytes, {MIN_QUOTA} at least")
+        self._path = path
+        self._device = device
+        self._boot_id = boot_id
+        self._clock = clock
+        self._entropy = entropy
+        self._sealer = sealer
+        self._quotas = quotas
+        self._keep_acked_s = keep_acked_s
+        self._blocks = BlockWriter(boot_id, sealer)
+        self._db: sqlite3.Connection | None = None
+        self._tables: dict[Stream, Table] = {}
+        self._segments: dict[bytes, Segment] = {}
+        self._powered_base_s = 0
+        self._run_saved = False
+        self._reports: list[Record] = []  # alarms about this file, for the next commit
+        self.epoch = b""
+        self.remembered: bytes | None = None
+        self.damaged: str | None = None  # the name under which a corrupt file was put aside
+        try:
+            self._owner = Owner(path.with_name(path.name + ".lock"))
+        except StoreInUse:
+            raise
+        except OSError as error:
+            raise StoreError(f"queue {path}: cannot make its lock file: {error.strerror}") from error
+        try:
+            with contextlib.suppress(StoreDamaged), self._using():
+                pass
+            if self._reports:
+                self.append(())
+        except BaseException:
+            self._owner.release()
+            raise
+
+    # --- records ------------------------------------------------------------------------------------
+
+    def append(self, records: Sequence[Record], remember: bytes | None = None) -> dict[Stream, int]:
+        """Commit all of it or none; synced when it returns. The first seq given in each stream.
+
+        Raises:
+            LocalProtocolError: a record is not of the catalogue, or no block can hold it.
+            StoreError: nothing was committed; the store may work again later.
+        """
+        groups = _by_stream(records)
+        firsts: dict[Stream, int] = {}
+        with self._transaction() as (db, stamp):
+            lost = self._reports.copy()
+            for stream, group in groups.items():
+                firsts[stream] = self._tables[stream].head.seq + 1
+                lost += self._put(stream, group, stamp)
+            while lost:
+                lost = self._put(Stream.ALARM, lost, stamp)
+            if remember is not None:
+                db.execute("UPDATE store SET remembered = ?", (remember,))
+        self._reports.clear()
+        if remember is not None:
+            self.remembered = remember
+        return firsts
+
+    def _put(self, stream: Stream, records: Sequence[Record], stamp: Stamp) -> list[Record]:
+        """Add one block, or more when one cannot hold it. Returns alarms about what had to go for it."""
+        table = self._tables[stream]
+        first = table.head.seq + 1
+        try:
+            raw = self._blocks.records(stream, first, records, stamp)
+        except LocalProtocolError:
+            if len(records) == 1:
+                raise
+            half = len(records) // 2
+            return self._put(stream, records[:half], stamp) + self._put(stream, records[half:], stamp)
+        head = Head(first + len(records) - 1, link(table.head.hash, raw))
+        table.add(raw, head, self._powered_s(stamp))
+
+        def make_gap(first: int, last: int, gap: Gap) -> bytes:
+            return self._blocks.gap(stream, first, last, gap, stamp)
+
+        lost = table.shed(make_gap)
+        if lost is None:
+            return []
+        alarm = QUEUE_SHED.make(
+            stamp.boot_ns, stream=stream.value, first_seq=lost[0], last_seq=lost[1], reason="quota"
+        )
+        return [alarm]
+
+    # --- the way to the fleet -----------------------------------------------------------------------
+
+    def read_batch(self, stream: Stream, after_seq: int, max_bytes: int) -> Run | None:
+        """Blocks after ``after_seq`` up to ``max_bytes``, one at least; None when there is nothing newer."""
+        with self._using():
+            found = self._tables[stream].run(after_seq, max_bytes)
+            if found is None:
+                return None
+            before, head, blocks = found
+            used = {block.header.segment for block in blocks}
+            segments = tuple(self._segments[key] for key in used if key in self._segments)
+            return Run(stream, self.epoch, before, head, tuple(block.raw for block in blocks), segments)
+
+    def acknowledge(self, stream: Stream, epoch: bytes, upto: Head) -> Acked:
+        """Take the depot's word that it has committed ``stream`` up to ``upto`` of the file ``epoch``."""
+        with self._using():
+            if epoch != self.epoch:
+                return Acked.GONE
+            return self._tables[stream].acknowledge(upto)
+
+    def stats(self) -> dict[Stream, StreamStats]:
+        with self._using():
+            return {stream: table.stats for stream, table in self._tables.items()}
+
+    def heads(self) -> dict[Stream, Head]:
+        return {stream: stats.head for stream, stats in self.stats().items()}
+
+    def close(self) -> None:
+        """Write what is only in memory and let go of the file. A store that cannot is closed all the same."""
+        if self._db is not None:
+            with contextlib.suppress(StoreError):
+                self.append(())
+        self._drop()
+        self._owner.release()
+
+    # --- the file -----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """The open database; after an error it is opened, and read, anew at the next use."""
+        try:
+            yield self._db or self._open()
+        except (sqlite3.Error, RemoteProtocolError) as error:
+            self._drop()
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+            if code not in _DAMAGED:
+                raise StoreError(f"queue {self._path}: {error}; {_ADVICE.get(code, _LOOK)}") from error
+            name = self._put_aside()
+            raise StoreDamaged(f"queue {self._path} was damaged ({error}); it is kept as {name}") from error
+        except BaseException:
+            self._drop()
+            raise
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[tuple[sqlite3.Connection, Stamp]]:
+        with self._using() as db:
+            stamp = self._clock()
+            db.execute("BEGIN IMMEDIATE")
+            if not self._run_saved:
+                self._save_run(db, stamp)
+            yield db, stamp
+            for table in self._tables.values():
+                table.save(self._powered_s(stamp) - self._keep_acked_s)
+            db.execute("COMMIT")
+            self._run_saved = True
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreError(f"queue {self._path}: cannot be opened: {error.strerror}") from error
+        db = self._db = sqlite3.connect(self._path, isolation_level=None)
+        db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # no shared memory file: a tenth faster
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"queue {self._path} has format {version}, newer than {SCHEMA_VERSION}: "
+                "install the agent that wrote it, or move the file away"
+            )
+        if version < SCHEMA_VERSION:
+            from sync import schema
+
+            schema.migrate(db, version, self._device, self._entropy(EPOCH_BYTES))
+        device, self.epoch, self.remembered, boot_id, base_s = db.execute(
+            "SELECT device, epoch, remembered, boot_id, powered_base_s FROM store"
+        ).fetchone()
+        if device != self._device:
+            raise StoreError(
+                f"queue {self._path} belongs to device {device!r}, not {self._device!r}: move the file away"
+            )
+        self._tables = {
+            stream: Table(db, stream, self._quotas[stream], genesis(device, stream, self.epoch))
+            for stream in Stream
+        }
+        self._segments = {
+            row[0]: Segment(*row) for row in db.execute("SELECT id, ephemeral, generation FROM segment")
+        }
+        if boot_id != self._boot_id:
+            base_s = max(table.powered_s for table in self._tables.values())
+        self._powered_base_s = base_s
+        self._run_saved = False
+        return db
+
+    def _save_run(self, db: sqlite3.Connection, stamp: Stamp) -> None:
+        """Note this run's boot and segment, and forget segments that no row can need any more."""
+        db.execute("UPDATE store SET boot_id = ?, powered_base_s = ?", (self._boot_id, self._powered_base_s))
+        if self._sealer is not None:
+            segment = self._sealer.segment
+            self._segments[segment.id] = segment
+            db.execute(
+                "INSERT OR IGNORE INTO segment VALUES (?, ?, ?, ?)",
+                (segment.id, segment.ephemeral, segment.generation, self._powered_s(stamp)),
+            )
+        ages = [table.oldest_powered_s for table in self._tables.values()]
+        oldest = min((age for age in ages if age is not None), default=0)
+        db.execute(
+            "DELETE FROM segment WHERE powered_s < (SELECT max(powered_s) FROM segment WHERE powered_s < ?)",
+            (oldest,),
+        )
+
+    def _powered_s(self, stamp: Stamp) -> int:
+        """Boot time summed over boots, in s: an age that no wall clock can falsify."""
+        return self._powered_base_s + stamp.boot_ns // _SECOND
+
+    def _drop(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                db.close()
+
+    def _put_aside(self) -> str:
+        """Rename a corrupt file and begin a fresh one, with an alarm in it. Rows are not salvaged yet."""
+        number = next(n for n in itertools.count(1) if not self._aside(n).exists())
+        aside = self._aside(number)
+        try:
+            # The log first: alone beside a fresh file it would be taken for the fresh file's.
+            for suffix in ("-wal", ""):
+                with contextlib.suppress(FileNotFoundError):
+                    self._path.with_name(self._path.name + suffix).rename(
+                        aside.with_name(aside.name + suffix)
+                    )
+        except OSError as error:
+            raise StoreError(f"queue {self._path} is damaged and cannot be renamed: {error}") from error
+        self.damaged = aside.name
+        log.error(
+            "queue was damaged and is put aside; a fresh one begins", path=str(self._path), kept_as=aside.name
+        )
+        reason = f"damage: kept as {aside.name}"
+        at = self._clock().boot_ns
+        self._reports = [QUEUE_SHED.make(at, stream="all", first_seq=0, last_seq=0, reason=reason)]
+        return aside.name
+
+    def _aside(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.damaged-{number}")
+
+
+_ADVICE = {
+    sqlite3.SQLITE_FULL: "free some space",
+    sqlite3.SQLITE_READONLY: "the disk or the file is read-only: check the mount and the permissions",
+    sqlite3.SQLITE_IOERR: "the disk reports errors: check it and the kernel's log",
+    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and may be written to",
+    sqlite3.SQLITE_BUSY: "another program has the file open: close it",
+}
+_LOOK = "look at the folder and the kernel's log"
+
+
+def _by_stream(records: Sequence[Record]) -> dict[Stream, list[Record]]:
+    groups: dict[Stream, list[Record]] = {}
+    kind: RecordKind | None = None
+    group: list[Record] = []
+    for record in records:
+        if record.kind is not kind:
+            kind = record.kind
+            if CATALOGUE.get(kind.name) is not kind:
+                raise LocalProtocolError(f"record {kind.name} is not declared in the catalogue")
+            group = groups.setdefault(kind.stream, [])
+        group.append(record)
+    return groups
