@@ -11,6 +11,7 @@ import dataclasses
 import difflib
 import hashlib
 import os
+import re
 import tomllib
 import typing
 from pathlib import Path
@@ -38,14 +39,14 @@ def _doc(text: str, **meta: Any) -> Meta:
     return Meta(description=text, **meta)
 
 
-class Device(Section):
+class Device(Section, frozen=True, kw_only=True):
     fleet: Annotated[Name, _doc("Fleet that the tablet belongs to; part of each MQTT topic.")]
     name: Annotated[
         Name, _doc("The tablet's name, unique in its fleet; equals the certificate's common name.")
     ]
 
 
-class Paths(Section):
+class Paths(Section, frozen=True, kw_only=True):
     state_dir: Annotated[FilePath, _doc("Folder of the queue and what must outlive a reboot; 0700.")] = (
         "/var/lib/ivma"
     )
@@ -56,7 +57,7 @@ class Paths(Section):
     power_supply: Annotated[FilePath, _doc("The kernel's power_supply tree.")] = "/sys/class/power_supply"
 
 
-class Dock(Section):
+class Dock(Section, frozen=True, kw_only=True):
     """One dock that this tablet may sit in. ``port`` or ``match`` says where it is found."""
 
     name: Annotated[Name, _doc("Name of the dock in records, logs and on the screen.")] = "dock"
@@ -76,7 +77,7 @@ class Dock(Section):
     ]
 
 
-class Can(Section):
+class Can(Section, frozen=True, kw_only=True):
     name: Annotated[Name, _doc("Name of the bus, as the vehicle profile uses it.")] = "powertrain"
     interface: Annotated[
         Name, _doc("`socketcan`, `simcan`, or any python-can interface that has a file descriptor.")
@@ -84,18 +85,18 @@ class Can(Section):
     channel: Annotated[FilePath, _doc("The interface's channel, such as can0; for simcan the socket's path.")]
 
 
-class Vehicle(Section):
+class Vehicle(Section, frozen=True, kw_only=True):
     profile: Annotated[
         str | None,
         _doc("Vehicle profile: an entry point of the group `ivma.vehicles`, or a path to a TOML file."),
     ] = None
 
 
-class Enforcement(Section):
+class Enforcement(Section, frozen=True, kw_only=True):
     actions: Annotated[
-        list[Name],
+        tuple[Name, ...],
         _doc("Enforcement actions in order; entry points of the group `ivma.enforcement`.", min_length=1),
-    ] = ["logind"]
+    ] = ("logind",)
     settings: Annotated[dict[str, dict[str, Any]], _doc("Settings of an action, by its name.")] = {}
     power: Annotated[
         Literal["logind", "console"],
@@ -103,13 +104,13 @@ class Enforcement(Section):
     ] = "logind"
 
 
-class Tls(Section):
+class Tls(Section, frozen=True, kw_only=True):
     ca_file: Annotated[FilePath, _doc("Certificate of the authority that signed the broker's certificate.")]
     cert_file: Annotated[FilePath, _doc("The tablet's certificate.")]
     key_file: Annotated[FilePath, _doc("The tablet's TLS key.")]
 
 
-class Sync(Section):
+class Sync(Section, frozen=True, kw_only=True):
     host: Annotated[str, _doc("Broker's host name.", min_length=1, max_length=253)]
     port: Annotated[int, _doc("Broker's port.", ge=1, le=65535)] = 8883
     tls: Annotated[Tls | None, _doc("Mutual TLS. Leave it out on loopback only.")] = None
@@ -122,7 +123,7 @@ class Sync(Section):
     fleet_key_generation: Annotated[int, _doc("Generation of the fleet key.", ge=0, le=65535)] = 1
 
 
-class Quotas(Section):
+class Quotas(Section, frozen=True, kw_only=True):
     """Bytes on disk that a stream may use; no other stream can use them up."""
 
     alarm: Annotated[int, _doc("Quota of the alarm stream, bytes.", ge=65536, le=1 << 34)] = 16 << 20
@@ -131,7 +132,7 @@ class Quotas(Section):
     telemetry: Annotated[int, _doc("Quota of the telemetry stream, bytes.", ge=65536, le=1 << 34)] = 64 << 20
 
 
-class Store(Section):
+class Store(Section, frozen=True, kw_only=True):
     telemetry_commit_ms: Annotated[
         int, _doc("Commit group of telemetry, ms: what a power cut may cost.", ge=1000, le=30_000)
     ] = 5000
@@ -141,19 +142,19 @@ class Store(Section):
     quotas: Annotated[Quotas, _doc("Bytes of each stream.")] = Quotas()
 
 
-class Control(Section):
-    group: Annotated[
-        str | None, _doc("Group whose members may read status through the control socket.", max_length=32)
-    ] = "ivma"
+class Control(Section, frozen=True, kw_only=True):
+    group: Annotated[Name | None, _doc("Group whose members may read status through the control socket.")] = (
+        "ivma"
+    )
 
 
-class Logging(Section):
+class Logging(Section, frozen=True, kw_only=True):
     level: Annotated[Literal["debug", "info", "warning", "error"], _doc("Least level that is logged.")] = (
         "info"
     )
 
 
-class Settings(Section):
+class Settings(Section, frozen=True, kw_only=True):
     """The whole file but for [policy], which ``agent.core.policy`` declares."""
 
     device: Annotated[Device, _doc("Who this tablet is.")]
@@ -192,11 +193,14 @@ def load(path: Path) -> Config:
         ConfigError: the file cannot be read, is not TOML, or a key is unknown, missing, of the wrong type,
             out of bounds, or at odds with another.
     """
+    return parse(_read(path), str(path))
+
+
+def _read(path: Path) -> bytes:
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(raw, str(path))
 
 
 def parse(raw: bytes, name: str = "configuration") -> Config:
@@ -205,16 +209,14 @@ def parse(raw: bytes, name: str = "configuration") -> Config:
         data = tomllib.loads(raw.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name}: not valid TOML: {error}") from None
-    policy_data = data.pop("policy", {})
-    problems = list(_unknown_keys(data, Settings, ""))
-    problems += _unknown_keys(policy_data, _PolicySettings, "policy.")
+    problems = list(_unknown_keys(data, _File, ""))
     if problems:
         raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
     try:
-        settings = msgspec.convert(data, Settings)
-        policy = _policy(msgspec.convert(policy_data, _PolicySettings))
+        settings = msgspec.convert(data, _File)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{name}: {_readable(error)}") from None
+        raise ConfigError(f"{name}: {_readable(error, data)}") from None
+    policy = _policy(settings.policy)
     problems = [*_cross_field(settings), *core_policy.problems(policy)]
     if problems:
         raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
@@ -224,8 +226,7 @@ def parse(raw: bytes, name: str = "configuration") -> Config:
 class Keeper:
     """Keeps the last good configuration in force, over bad new files and over restarts.
 
-    The copy lies in the state folder, which only the configuration knows: ``start`` therefore takes the
-    copy's path from its caller, beside the file itself when that is bad.
+    ``last_good`` is a copy in a place that does not depend on the configuration.
     """
 
     def __init__(self, path: Path, last_good: Path) -> None:
@@ -236,24 +237,20 @@ class Keeper:
         """Load the file, or else the last good copy; the second value says what was wrong with the file.
 
         Raises:
-            ConfigError: neither can be used.
+            ConfigError: neither can be used; the words are about the file.
         """
         try:
-            raw = self._path.read_bytes()
-            config = parse(raw, str(self._path))
-        except (OSError, ConfigError) as error:
-            problem = str(error)
+            return self.reload(), None
+        except ConfigError as error:
             try:
-                return load(self._last_good), problem
+                return load(self._last_good), str(error)
             except ConfigError:
-                raise ConfigError(problem) from None
-        self._keep(raw)
-        return config, None
+                raise error from None
 
     def reload(self) -> Config:
         """Load the file anew and keep it as the last good one. Raises ConfigError; the old one stays."""
-        raw = self._path.read_bytes() if self._path.exists() else b""
-        config = parse(raw, str(self._path)) if raw else load(self._path)
+        raw = _read(self._path)
+        config = parse(raw, str(self._path))
         self._keep(raw)
         return config
 
@@ -298,18 +295,22 @@ def _policy_sections() -> dict[str, type[msgspec.Struct]]:
 
 _SECTIONS = _policy_sections()
 _PolicySettings = msgspec.defstruct(
-    "Policy",
+    "_PolicySettings",
     [(name, section, msgspec.field(default_factory=section)) for name, section in _SECTIONS.items()],
+    bases=(Section,),
     frozen=True,
-    forbid_unknown_fields=True,
 )
 
 
-def _policy(settings: msgspec.Struct) -> Policy:
+class _File(Settings, frozen=True, kw_only=True):
+    """The whole file."""
+
+    policy: _PolicySettings = _PolicySettings()  # type: ignore[valid-type]  # made from agent.core.policy
+
+
+def _policy(settings: Any) -> Policy:
     hints = typing.get_type_hints(Policy)
-    return Policy(
-        **{name: hints[name](**msgspec.structs.asdict(getattr(settings, name))) for name in _SECTIONS}
-    )
+    return Policy(**{n: hints[n](**msgspec.structs.asdict(getattr(settings, n))) for n in _SECTIONS})
 
 
 def _unknown_keys(data: Any, struct: Any, prefix: str) -> typing.Iterator[str]:
@@ -340,9 +341,16 @@ def struct_in(hint: Any) -> type[msgspec.Struct] | None:
     return None
 
 
-def _readable(error: msgspec.ValidationError) -> str:
+def _readable(error: msgspec.ValidationError, data: Any) -> str:
+    """msgspec's words with the key in front and what came behind."""
     text, _, where = str(error).partition(" - at `$.")
-    return f"`{where.rstrip('`')}`: {text[0].lower()}{text[1:]}" if where else text
+    if not where:
+        return text
+    key = where.rstrip("`")
+    came: Any = data
+    for part in re.findall(r"\w+", key):
+        came = came[int(part)] if isinstance(came, list) else came.get(part)
+    return f"`{key}`: {text[0].lower()}{text[1:]}; it is {came!r}"
 
 
 def _cross_field(settings: Settings) -> typing.Iterator[str]:

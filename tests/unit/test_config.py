@@ -1,0 +1,117 @@
+"""Configuration: good files, and errors that say where, what was expected and what came."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+
+import pytest
+
+from agent.config import ConfigError, Keeper, load, parse
+from agent.core.policy import Policy
+
+GOOD = """
+[device]
+fleet = "met"
+name = "tablet-1"
+[[dock]]
+port = "/dev/ttyX"
+serial = "DK-000042"
+vehicle_id = "WV1ZZZ7HZNH000042"
+key_file = "/etc/ivma/dock.key"
+[policy.tether]
+ride_through_ms = 3000
+"""
+
+
+def test_a_good_file_gives_settings_and_policy() -> None:
+    config = parse(GOOD.encode())
+    assert config.settings.dock[0].serial == "DK-000042"
+    assert config.policy.tether.ride_through_ms == 3000
+    assert config.policy.ignition == Policy().ignition
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("polici = 1\n", "`polici` is not a known key; did you mean `policy`?"),
+        ("[policy.tether]\nride_trough_ms = 3000\n", "did you mean `policy.tether.ride_through_ms`?"),
+        ("[policy.tether]\nride_through_ms = 4\n", "expected `int` >= 1000; it is 4"),
+        ('[policy.tether]\nrequired = ["sat"]\n', "`policy.tether.required[0]`"),
+        ("[store]\nretain_days = 61\n", "`store.retain_days`: expected `int` <= 60; it is 61"),
+        ("[enforcement]\nactions = []\n", "`enforcement.actions`"),
+        (
+            '[sync]\nhost = "broker.example"\nsigning_key_file = "a"\ndepot_key_file = "b"\n',
+            "`sync.tls` is missing",
+        ),
+        ("x = \n", "not valid TOML"),
+        ('[[can]]\nchannel = "can0"\n[[can]]\nchannel = "can1"\n', "bus name powertrain is used twice"),
+    ],
+)
+def test_a_bad_file_is_refused_in_words_that_help(change: str, said: str) -> None:
+    head = '[device]\nfleet = "met"\nname = "t"\n'
+    text = change + head if change.startswith("pol") else head + change
+    with pytest.raises(ConfigError) as refused:
+        parse(text.encode(), "agent.toml")
+    assert "agent.toml" in str(refused.value)
+    assert said in str(refused.value)
+
+
+def test_a_dock_is_found_in_exactly_one_way() -> None:
+    for text in (
+        GOOD.replace('port = "/dev/ttyX"\n', ""),
+        GOOD.replace("[policy", '[dock.match]\nA = "1"\n[policy'),
+    ):
+        with pytest.raises(ConfigError, match="either `port` or `match`"):
+            parse(text.encode())
+
+
+def test_every_problem_of_names_is_said_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse(b"[devise]\n[policy.tether]\nx = 1\n")
+    assert "devise" in str(refused.value)
+    assert "policy.tether.x" in str(refused.value)
+
+
+def test_every_policy_value_has_a_meaning_a_source_and_a_default_within_its_bounds() -> None:
+    for section in typing.get_type_hints(Policy).values():
+        hints = typing.get_type_hints(section, include_extras=True)
+        for field in dataclasses.fields(section):
+            bounds = hints[field.name].__metadata__[0]
+            assert bounds.doc
+            assert bounds.source
+            if bounds.ge is not None:
+                assert bounds.ge <= field.default <= bounds.le, field.name
+
+
+def test_a_bad_new_file_leaves_the_last_good_one_in_force(tmp_path: Path) -> None:
+    file, copy = tmp_path / "agent.toml", tmp_path / "state" / "last-good.toml"
+    file.write_text(GOOD)
+    good, problem = Keeper(file, copy).start()
+    assert problem is None
+    file.write_text(GOOD + "nonsense = 1\n")
+    with pytest.raises(ConfigError, match="nonsense"):
+        Keeper(file, copy).reload()
+    again, problem = Keeper(file, copy).start()
+    assert again == good
+    assert problem is not None
+    assert "nonsense" in problem
+
+
+@pytest.mark.parametrize("damage", ["", "\0\0\0\0", "[device"])
+def test_a_file_damaged_by_a_power_cut_leaves_the_last_good_one_in_force(tmp_path: Path, damage: str) -> None:
+    file, copy = tmp_path / "agent.toml", tmp_path / "last-good.toml"
+    file.write_text(GOOD)
+    good, _ = Keeper(file, copy).start()
+    file.write_text(damage)
+    assert Keeper(file, copy).start()[0] == good
+    with pytest.raises(ConfigError):
+        Keeper(file, copy).reload()
+
+
+def test_without_any_good_file_the_problem_of_the_file_itself_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"agent\.toml: cannot be read"):
+        Keeper(tmp_path / "agent.toml", tmp_path / "none").start()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "agent.toml")
