@@ -1,0 +1,75 @@
+"""What goes into the MQTT transport and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+MQTT_5, MQTT_3_1_1 = "5.0", "3.1.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """PEM files of mutual TLS."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A broker, and who we are to it. ``versions`` are tried in order."""
+
+    host: str
+    port: int
+    client_id: str
+    tls: Tls | None = None
+    keepalive_s: int = 60
+    connect_timeout_s: float = 10.0  # ours: TCP, and each step of the TLS handshake
+    versions: tuple[str, ...] = (MQTT_5, MQTT_3_1_1)
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes, retained, when the connection ends without a word."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """Connected and subscribed. ``payload_bytes``: the largest payload the broker said it takes."""
+
+    version: str
+    payload_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The connection ended or did not come about; ``detail`` is for people."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """PUBACK of what was published as ``token``; a ``code`` from 0x80 on is a refusal."""
+
+    token: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message, possibly before ``Up`` when the broker kept it for us."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    connection: int  # which one it came by: its PUBACK must not go to another
+
+
+TransportEvent: TypeAlias = Up | Down | Confirmed | Received
