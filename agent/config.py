@@ -115,10 +115,10 @@ class Sync(Section, frozen=True, kw_only=True):
     port: Annotated[int, _doc("Broker's port.", ge=1, le=65535)] = 8883
     tls: Annotated[Tls | None, _doc("Mutual TLS. Leave it out on loopback only.")] = None
     keepalive_s: Annotated[int, _doc("MQTT keep-alive, s.", ge=5, le=1200)] = 60
-    signing_key_file: Annotated[FilePath, _doc("The tablet's Ed25519 key: 64 hex digits.")]
-    depot_key_file: Annotated[FilePath, _doc("The depot's public Ed25519 key: 64 hex digits.")]
+    signing_key_file: Annotated[FilePath, _doc("The tablet's own Ed25519 key, PEM, mode 0600.")]
+    depot_key_file: Annotated[FilePath, _doc("The depot's public Ed25519 key, PEM.")]
     fleet_key_file: Annotated[
-        FilePath | None, _doc("The fleet's public X25519 key, 64 hex digits. Given: records are sealed.")
+        FilePath | None, _doc("The fleet's public X25519 key, PEM. Given: records are sealed.")
     ] = None
     fleet_key_generation: Annotated[int, _doc("Generation of the fleet key.", ge=0, le=65535)] = 1
 
@@ -126,10 +126,10 @@ class Sync(Section, frozen=True, kw_only=True):
 class Quotas(Section, frozen=True, kw_only=True):
     """Bytes on disk that a stream may use; no other stream can use them up."""
 
-    alarm: Annotated[int, _doc("Quota of the alarm stream, bytes.", ge=65536, le=1 << 34)] = 16 << 20
-    audit: Annotated[int, _doc("Quota of the audit stream, bytes.", ge=65536, le=1 << 34)] = 16 << 20
-    state: Annotated[int, _doc("Quota of the state stream, bytes.", ge=65536, le=1 << 34)] = 32 << 20
-    telemetry: Annotated[int, _doc("Quota of the telemetry stream, bytes.", ge=65536, le=1 << 34)] = 64 << 20
+    alarm: Annotated[int, _doc("Quota of the alarm stream, bytes.", ge=1 << 20, le=1 << 34)] = 16 << 20
+    audit: Annotated[int, _doc("Quota of the audit stream, bytes.", ge=1 << 20, le=1 << 34)] = 16 << 20
+    state: Annotated[int, _doc("Quota of the state stream, bytes.", ge=1 << 20, le=1 << 34)] = 32 << 20
+    telemetry: Annotated[int, _doc("Quota of the telemetry stream, bytes.", ge=1 << 20, le=1 << 34)] = 128 << 20
 
 
 class Store(Section, frozen=True, kw_only=True):

@@ -1,0 +1,105 @@
+"""Runs the core's effects: each goes to the one part that can do it. Nothing here decides or waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from agent.core.types import (
+    AllowSleep,
+    Announce,
+    BootNs,
+    CutPowerIn,
+    Decision,
+    Drain,
+    Drained,
+    DriveOutputs,
+    Effect,
+    Explain,
+    Lock,
+    Observation,
+    Release,
+    RequestPower,
+    Shed,
+)
+from agent.enforcement.chain import Chain
+from agent.power_actions import PowerActions
+
+
+class DockPort(Protocol):
+    """One dock's wire, as far as effects go."""
+
+    def drive(self, outputs: DriveOutputs) -> None: ...
+    def cut_power(self, seconds: int | None) -> None: ...
+
+
+class FleetLink(Protocol):
+    """The way to the fleet, as far as effects go. ``drain`` answers through its callback, once."""
+
+    def announce(self, what: str) -> None: ...
+    def shed(self, on: bool) -> None: ...
+    def drain(self, until: BootNs, done: Callable[[int], None]) -> None: ...
+
+
+class NoFleet:
+    """A tablet without a configured broker: records stay, a drain is over at once."""
+
+    def announce(self, what: str) -> None:
+        """Nobody to tell."""
+
+    def shed(self, on: bool) -> None:
+        """Nothing to save."""
+
+    def drain(self, until: BootNs, done: Callable[[int], None]) -> None:
+        done(0)
+
+
+class Effector:
+    """The runtime's hands."""
+
+    def __init__(
+        self,
+        *,
+        chain: Chain,
+        power: PowerActions,
+        docks: Sequence[DockPort],
+        fleet: FleetLink,
+        explained: Callable[[Decision], None],
+        observe: Callable[[Observation], None],
+        now: Callable[[], BootNs],
+    ) -> None:
+        self._chain = chain
+        self._power = power
+        self._docks = docks
+        self._fleet = fleet
+        self._explained = explained
+        self._observe = observe
+        self._now = now
+
+    def run(self, effect: Effect) -> None:
+        """Start an effect; what comes of it returns as an observation."""
+        match effect:
+            case Lock():
+                self._chain.lock(effect)
+            case Release():
+                self._chain.release(effect)
+            case DriveOutputs():
+                for dock in self._docks:
+                    dock.drive(effect)
+            case CutPowerIn(seconds=seconds):
+                for dock in self._docks:
+                    dock.cut_power(seconds)
+            case RequestPower(verb=verb):
+                self._power.request(verb)
+            case AllowSleep():
+                self._power.allow_sleep()
+            case Announce(what=what):
+                self._fleet.announce(what)
+            case Shed(on=on):
+                self._fleet.shed(on)
+            case Drain(until=until):
+                self._fleet.drain(until, lambda pending: self._observe(Drained(self._now(), pending)))
+            case Explain(decision=decision):
+                self._explained(decision)
+            case _:
+                raise TypeError(f"no runner for {type(effect).__name__}; add one in agent/effects.py")
