@@ -30,7 +30,6 @@ CLIENTS_MAX = 32  # ours
 REASON_MAX = 200  # characters, ours
 HANDLER_S = 10.0  # ours: `ivmactl` itself waits a little longer
 SO_PEERGROUPS = 59  # asm-generic/socket.h, since Linux 4.13
-GROUPS_MAX = 65536  # NGROUPS_MAX, limits.h
 
 Audit = Callable[[int, str, str | None], None]  # uid, verb, reason
 
@@ -252,8 +251,10 @@ def peer_of(sock: socket.socket) -> Peer:
     """The other end's process, user and groups, as the kernel noted them when it connected."""
     pid, uid, gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     groups = array.array("I")
-    # asyncio's TransportSocket has getsockopt; a buffer that is too small would be an error, not a cut.
-    groups.frombytes(sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GROUPS_MAX * groups.itemsize))
+    # Python's getsockopt gives 1024 bytes at most, and the kernel refuses rather than cuts: a user with
+    # more than 256 groups, or a kernel that does not tell, counts as being in their own group only.
+    with contextlib.suppress(OSError):
+        groups.frombytes(sock.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 1024))
     return Peer(pid, uid, frozenset({gid, *groups}))
 
 
@@ -289,18 +290,16 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise Refusal("bad_request", f"not JSON: {error}", 'send {"id": 1, "verb": "status"}') from error
     if not isinstance(request, dict):
         raise Refusal("bad_request", "a request is an object", 'send {"id": 1, "verb": "status"}')
-    reason = request.get("reason")
-    wrong = [
-        f"{key}: expected {what}"
-        for key, what, right in (
-            ("verb", "text", isinstance(request.get("verb"), str)),
-            ("args", "an object", isinstance(request.get("args", {}), dict)),
-            ("id", "a number, text or nothing", isinstance(request.get("id"), int | str | None)),
-            ("reason", f"one line of at most {REASON_MAX} characters",
-             reason is None or (isinstance(reason, str) and len(reason) <= REASON_MAX and reason.isprintable())),
-        )
-        if not right
-    ]  # fmt: skip
+    reason = request.get("reason", "")
+    checks = {
+        "verb: expected text": isinstance(request.get("verb"), str),
+        "args: expected an object": isinstance(request.get("args", {}), dict),
+        "id: expected a whole number, text or nothing": isinstance(request.get("id"), int | str | None),
+        f"reason: expected one line of at most {REASON_MAX} characters": (
+            isinstance(reason, str) and len(reason) <= REASON_MAX and reason.isprintable()
+        ),
+    }
+    wrong = [what for what, right in checks.items() if not right]
     if wrong:
         raise Refusal("bad_request", "; ".join(wrong), "see docs/operating.md")
     return request

@@ -1,0 +1,113 @@
+"""The other end of the agent's control socket, and what each of its failures means for the exit code."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+DEFAULT_SOCKET = Path("/run/ivma/control.sock")
+ANSWER_S = 12.0  # ours: a little longer than the agent gives its own handlers
+ANSWER_MAX = 8 << 20  # bytes, ours
+
+OK, NOT_WELL, USAGE, NOT_RUNNING, REFUSED, PROTOCOL = 0, 1, 2, 3, 4, 5
+
+
+class ClientError(Exception):
+    """A question without an answer: the exit code, what happened, and what to do."""
+
+    def __init__(self, code: int, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+
+
+class Client:
+    """One connection to the agent.
+
+    Raises:
+        ClientError: from every method, and from making it.
+    """
+
+    def __init__(self, path: Path, timeout_s: float = ANSWER_S) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(timeout_s)
+        self._lines = self._socket.makefile("rb")
+        try:
+            self._socket.connect(str(path))
+        except PermissionError as error:
+            self.close()
+            raise ClientError(
+                REFUSED,
+                f"{path}: permission denied",
+                "ask as root, or join the agent's group (control.group)",
+            ) from error
+        except (OSError, ValueError) as error:
+            self.close()
+            text = getattr(error, "strerror", None) or str(error)
+            raise ClientError(
+                NOT_RUNNING,
+                f"the agent is not running: tried its socket {path}: {text}",
+                "start it with `systemctl start ivma-agent`, see `journalctl -u ivma-agent`, "
+                "or name its socket with --socket",
+            ) from error
+
+    def ask(self, verb: str, reason: str | None, args: Mapping[str, object]) -> Any:
+        """Send a request and return its result."""
+        request = {"id": 1, "verb": verb, "args": dict(args)} | ({"reason": reason} if reason else {})
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise _lost(str(error)) from error
+        answer = self._read()
+        if answer.get("ok") is True:
+            return answer.get("result")
+        error_ = answer.get("error")
+        if not isinstance(error_, dict):
+            raise ClientError(PROTOCOL, f"not an answer: {answer!r:.200}", "is this the agent's socket?")
+        code = REFUSED if error_.get("code") in ("forbidden", "busy") else PROTOCOL
+        raise ClientError(code, f"{verb}: {error_.get('message')}", str(error_.get("hint", "")))
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What comes after "subscribe", until the agent ends the connection."""
+        self._socket.settimeout(None)
+        while True:
+            yield self._read()
+
+    def close(self) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            line = self._lines.readline(ANSWER_MAX)
+        except TimeoutError as error:
+            raise ClientError(
+                PROTOCOL, "the agent does not answer", "see `systemctl status ivma-agent`"
+            ) from error
+        except OSError as error:
+            raise _lost(str(error)) from error
+        if not line.endswith(b"\n"):
+            raise _lost("it ended the connection")
+        try:
+            answer = json.loads(line)
+        except ValueError as error:
+            raise ClientError(PROTOCOL, f"not JSON: {line!r:.200}", "is this the agent's socket?") from error
+        if not isinstance(answer, dict):
+            raise ClientError(PROTOCOL, f"not an answer: {answer!r:.200}", "is this the agent's socket?")
+        return answer
+
+
+def _lost(why: str) -> ClientError:
+    return ClientError(NOT_RUNNING, f"the agent went away: {why}", "see `journalctl -u ivma-agent`")

@@ -1,0 +1,110 @@
+"""`ivmactl status | why | version`: what is, and why it is so."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from agent.cli import text
+from agent.cli.client import NOT_WELL, OK, Client
+
+TOPICS = ("tether", "ignition", "power")
+# Verdicts that leave the thing asked about not well; a conflict between sources does so too.
+_NOT_WELL = frozenset({"unknown", "restricted", "foreign"})
+
+
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
+    status = commands.add_parser(
+        "status", parents=[common], help="state of tether, ignition, power and queue"
+    )
+    status.set_defaults(run=_status)
+    why = commands.add_parser(
+        "why", parents=[common], help="the rule that decided, and every source it looked at"
+    )
+    why.add_argument("topic", nargs="?", choices=TOPICS, help="all three without it")
+    why.set_defaults(run=_why)
+    version = commands.add_parser("version", parents=[common], help="version of the agent that runs")
+    version.set_defaults(run=_version)
+
+
+def _status(client: Client, options: argparse.Namespace) -> int:
+    result: dict[str, Any] = client.ask("status", options.reason, {})
+    if options.json:
+        text.show_json(result)
+    else:
+        text.table(
+            ("what", "state", "details"),
+            [_row(name, part) for name, part in result.items() if name != "problems"],
+        )
+        for problem in result.get("problems", []):
+            print(f"problem: {text.word(problem)}")
+    usable = result.get("tether", {}).get("usable") is True
+    return OK if usable and not result.get("problems") else NOT_WELL
+
+
+def _row(name: str, part: object) -> tuple[str, str, str]:
+    if not isinstance(part, Mapping):
+        return name, text.word(part), ""
+    shown = {}
+    for key, value in part.items():
+        if key == "state":
+            continue
+        if isinstance(value, Mapping) and value.keys() == {"value", "age_ms"}:
+            shown[key] = (
+                f"{text.word(value['value'])} ({text.duration(value['age_ms'])} ago)"
+                if (value["age_ms"] is not None)
+                else None
+            )
+        elif key.endswith("_ms") or key.endswith("_ms_ago") or key.endswith("_ms_left"):
+            shown[key.replace("_ms", "")] = None if value is None else text.duration(value)
+        elif key.endswith("_mv"):
+            shown[key.removesuffix("_mv")] = None if value is None else f"{value / 1000:.2f} V"
+        else:
+            shown[key] = value
+    return name, text.word(part.get("state")), text.details(shown).replace("_", " ")
+
+
+def _why(client: Client, options: argparse.Namespace) -> int:
+    topics = [options.topic] if options.topic else TOPICS
+    answers = [client.ask("why", options.reason, {"topic": topic}) for topic in topics]
+    if options.json:
+        text.show_json(answers[0] if options.topic else answers)
+    else:
+        for number, answer in enumerate(answers):
+            if number:
+                print()
+            _explain(answer)
+    well = all(answer.get("verdict") not in _NOT_WELL and not answer.get("conflicts") for answer in answers)
+    return OK if well else NOT_WELL
+
+
+def _explain(answer: dict[str, Any]) -> None:
+    print(f"{text.word(answer.get('topic'))}: {text.word(answer.get('verdict'))}")
+    print(f"  rule     {text.word(answer.get('rule'))}, {text.duration(answer.get('decided_ms_ago'))} ago")
+    print(f"  because  {text.word(answer.get('because'))}")
+    for conflict in answer.get("conflicts", []):
+        print(f"  conflict {text.word(conflict)}")
+    text.table(
+        ("source", "value", "age", "weight", "fresh", "note"),
+        [
+            (
+                text.word(source.get("source")),
+                text.word(source.get("value")),
+                text.duration(source.get("age_ms")),
+                text.word(source.get("weight")),
+                text.word(source.get("fresh")),
+                text.word(source.get("note")),
+            )
+            for source in answer.get("evidence", [])
+        ],
+    )
+
+
+def _version(client: Client, options: argparse.Namespace) -> int:
+    result = client.ask("version", options.reason, {})
+    if options.json:
+        text.show_json(result)
+    else:
+        print(text.details(result))
+    return OK
