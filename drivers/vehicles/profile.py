@@ -184,29 +184,26 @@ def _signal(values: object, where: str, length: int, taken: set[int]) -> Signal:
     table.where = f"{where}: signal {name}"
     bits = _bits(table, length, taken)
     if table.has("meanings"):
-        signal = Signal(
-            kind,
-            bits,
-            table.whole("mask", 1, (1 << bits.length) - 1, (1 << bits.length) - 1),
-            _meanings(table, kind),
-        )
+        every_bit = (1 << bits.length) - 1
+        mask = table.whole("mask", 1, every_bit, every_bit)
+        signal = Signal(kind, bits, mask, _meanings(table, kind, mask))
     else:
         signal = _measured(table, kind, bits)
     table.end()
     return signal
 
 
-def _meanings(table: Table, kind: SignalKind) -> tuple[tuple[Value, tuple[int, ...]], ...]:
+def _meanings(table: Table, kind: SignalKind, mask: int) -> tuple[tuple[Value, tuple[int, ...]], ...]:
     words = SWITCHES.get(kind)
     if words is None:
         table.fail("meanings", f"none, as {kind.value} is measured", "meanings")
     given = table.take("meanings", "a table")
-    expected = f"numbers for {', '.join(words)}, each number once"
+    expected = f"numbers for {', '.join(words)}, each number once and within the mask 0x{mask:X}"
     if not isinstance(given, dict) or not given or not given.keys() <= words.keys():
         table.fail("meanings", expected, given)
     numbers: list[object] = []
     for each in given.values():
-        if not isinstance(each, list) or not each or not all(type(n) is int and n >= 0 for n in each):
+        if not isinstance(each, list) or not each or not all(type(n) is int and n & mask == n for n in each):
             table.fail("meanings", expected, given)
         numbers += each
     if len(set(numbers)) != len(numbers):
