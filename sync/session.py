@@ -22,7 +22,6 @@ class Link(enum.Enum):
     WAITING = "waiting"  # for the end of the backoff
     CONNECTING = "connecting"
     UP = "up"
-    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +131,7 @@ class Session:
             case t.Connected():
                 self._connected(event, at)
             case t.Disconnected():
-                if self.link is not Link.STOPPED:
-                    self._wait(at)
+                self._wait(at)
             case t.Puback():
                 self._puback(event, at)
             case t.DataAvailable():
@@ -162,10 +160,6 @@ class Session:
                     self._link_deadline = at
             case t.Tick():
                 pass
-            case t.Stopped():
-                self._give_up("stopped")
-                self._forget()
-                self.link, self._link_deadline = Link.STOPPED, None
 
     # --- the connection ---------------------------------------------------------------------------
 
@@ -191,6 +185,10 @@ class Session:
         self.link = Link.WAITING
         self._link_deadline = BootNs(at + int(self._jitter() * longest_s * SECOND))
 
+    def _give_up(self, at: BootNs, why: str) -> None:
+        self._out.append(t.Disconnect(why))
+        self._wait(at)
+
     def _forget(self) -> None:
         """What travelled on the lost connection may be lost: begin again at what the depot has."""
         self._unconfirmed.clear()
@@ -198,10 +196,6 @@ class Session:
         for lane in self._lanes.values():
             lane.back_to(lane.depot)
             lane.again_from = None
-
-    def _give_up(self, why: str) -> None:
-        if self.link in (Link.UP, Link.CONNECTING):
-            self._out.append(t.Disconnect(why))
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -300,7 +294,7 @@ class Session:
         if ack is not None and event.ok:
             lane.acked = max(lane.acked, ack.seq)
             self._advance(lane, ack, at)
-        elif ack is not None:
+        elif ack is not None and event.ok is not None:
             self._report(
                 lane, t.Trouble.MISMATCH, ack.seq, f"the depot's hash at {ack.seq} is not that of our chain"
             )
@@ -333,14 +327,12 @@ class Session:
                 self._link_deadline = BootNs(at + self._limits.connect_s * SECOND)
                 self._out.append(t.Connect())
             elif self.link is Link.CONNECTING:
-                self._give_up(f"no connection within {self._limits.connect_s} s")
-                self._wait(at)
+                self._give_up(at, f"no connection within {self._limits.connect_s} s")
         if self.link is not Link.UP:
             return
         silent = self._puback_deadline()
         if silent is not None and at >= silent:
-            self._give_up(f"no PUBACK within {self._limits.puback_s} s")
-            self._wait(at)
+            self._give_up(at, f"no PUBACK within {self._limits.puback_s} s")
             return
         for lane in self._lanes.values():
             late = self._ack_deadline(lane)
@@ -380,6 +372,6 @@ class Session:
             return
         presence_out = any(lane is None for _, lane, _ in self._unconfirmed.values())
         delivered = self.pending == 0 and not presence_out
-        if delivered or at >= self._drain_until or self.link is Link.STOPPED:
+        if delivered or at >= self._drain_until:
             self._drain_until = None
             self._out.append(t.DrainDone(self.pending))

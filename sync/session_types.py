@@ -95,11 +95,11 @@ class DepotAck:
 
 @dataclass(frozen=True, slots=True)
 class AckSettled:
-    """The answer to ``AckToStore``: whether the hash is that of our own chain."""
+    """The answer to ``AckToStore``: whether the hash is that of our own chain; None: it could not say."""
 
     stream: Stream
     seq: int
-    ok: bool
+    ok: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +131,9 @@ class Tick:
     """The time that ``next_deadline`` named has come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """Disconnect and stay disconnected."""
-
-
 Event: TypeAlias = (
     Connected | Disconnected | Puback | DataAvailable | Fetched | FetchFailed | DepotAck | AckSettled
-    | Announced | Shedding | BudgetSet | DrainAsked | Tick | Stopped
+    | Announced | Shedding | BudgetSet | DrainAsked | Tick
 )  # fmt: skip
 
 
