@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with Client(options.socket) as client:
             code: int = options.run(client, options)
+            sys.stdout.flush()  # here, where a reader that has gone is no error
             return code
     except ClientError as error:
         print(f"ivmactl: {error}", file=sys.stderr)
