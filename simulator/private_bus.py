@@ -58,10 +58,11 @@ class PrivateBus:
             raise RuntimeError("dbus-daemon is not installed; `make system-deps` installs it")
         self._socket.unlink(missing_ok=True)
         self._config.write_text(_CONFIG.format(socket=self._socket))
-        self._process = await asyncio.create_subprocess_exec(
-            program, f"--config-file={self._config}", "--nofork", "--nopidfile", "--print-address=1",
-            stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+        with self._config.with_suffix(".log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                program, f"--config-file={self._config}", "--nofork", "--nopidfile", "--print-address=1",
+                stdout=asyncio.subprocess.PIPE, stderr=log,
+            )  # fmt: skip
         assert self._process.stdout is not None  # noqa: S101 - narrowing, for the type checker
         async with asyncio.timeout(START_S):
             if not await self._process.stdout.readline():
