@@ -11,11 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Short enough for a shift in a minute and a half; each within the policy's bounds.
+FLEET, DEVICE = "demo", "tablet-1"
+# Short enough for a shift in a minute; each within the policy's bounds. Evidence from the dock keeps the
+# times of the field: they bound how fast the real link is.
 SHORT_TIMES: Mapping[str, Mapping[str, int]] = {
-    "tether": {"ride_through_ms": 1500, "crank_ride_through_ms": 4000, "return_ms": 200},
+    "tether": {"return_ms": 200, "start_allowance_s": 3},
     "ignition": {"on_debounce_ms": 200, "off_debounce_ms": 500, "settle_ms": 1000, "crank_quiet_s": 3},
-    "power": {"run_on_s": 4, "max_s": 5, "suspend_drain_s": 1, "drain_s": 3, "cut_s": 5, "sample_s": 1},
+    "power": {
+        "run_on_s": 3,
+        "max_s": 4,
+        "suspend_drain_s": 1,
+        "resume_awake_s": 1,
+        "drain_s": 2,
+        "cut_s": 5,
+        "sample_s": 1,
+    },
 }
 
 
@@ -67,12 +77,47 @@ class Layout:
         return self.root / "can.sock"
 
     @property
+    def control(self) -> Path:
+        return self.runtime / "control.sock"
+
+    @property
     def keys(self) -> Path:
         return self.root / "keys"
 
     @property
     def depot(self) -> Path:
         return self.root / "depot.db"
+
+
+def tables(layout: Layout, pairing: Pairing, profile: str, broker_port: int) -> dict[str, Any]:
+    """The agent's configuration but for enforcement and policy."""
+    return {
+        "device": {"fleet": FLEET, "name": DEVICE},
+        "paths": {
+            "state_dir": layout.state,
+            "runtime_dir": layout.runtime,
+            "boot_id": layout.boot_id,
+            "power_supply": layout.power_supply,
+        },
+        "dock": [
+            {
+                "port": layout.dock_port,
+                "serial": pairing.serial,
+                "vehicle_id": pairing.vehicle_id,
+                "key_file": layout.dock_key,
+            }
+        ],
+        "can": [{"interface": "simcan", "channel": layout.can}],
+        "vehicle": {"profile": profile},
+        "sync": {
+            "host": "127.0.0.1",
+            "port": broker_port,
+            "signing_key_file": layout.keys / "devices" / f"{DEVICE}.pem",
+            "depot_key_file": layout.keys / "depot.pub",
+            "fleet_key_file": layout.keys / "fleet.pub",
+        },
+        "store": {"telemetry_commit_ms": 1000},
+    }
 
 
 def toml(value: Any) -> str:

@@ -18,7 +18,7 @@ LINE_LIMIT = 1 << 20  # bytes
 
 
 class ControlClient:
-    """Subscribes; ``on_event`` gets each event, and {"event": "gone"} when the agent went away."""
+    """Subscribes. ``on_event`` gets each event, and {"event": "here"} or "gone" as the agent does."""
 
     def __init__(self, path: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
         self._path = path
@@ -60,6 +60,7 @@ class ControlClient:
         while True:
             with contextlib.suppress(OSError):
                 reader, self._writer = await asyncio.open_unix_connection(self._path, limit=LINE_LIMIT)
+                self._on_event({"event": "here"})
                 try:
                     await self._listen(reader)
                 finally:

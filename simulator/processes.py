@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 
 STOP_S = 10.0  # ours: an orderly end of the agent drains its queue for a while
 LINE_LIMIT = 1 << 20  # bytes of one line of output
@@ -59,10 +59,15 @@ class Child:
 
     async def stop(self) -> int | None:
         """SIGTERM, after ``STOP_S`` SIGKILL; the exit status, or None if it never ran."""
-        return await self._end(signal.SIGTERM)
+        return await self._end(SIGTERM)
 
     async def kill(self) -> int | None:
-        return await self._end(signal.SIGKILL)
+        return await self._end(SIGKILL)
+
+    def signal(self, number: Signals) -> None:
+        """Send a signal, if it runs."""
+        if self.running and self._process is not None:
+            self._process.send_signal(number)
 
     async def ended(self) -> int:
         """Wait for its end by itself; the exit status."""
@@ -73,7 +78,7 @@ class Child:
             await self._reading
         return status
 
-    async def _end(self, how: signal.Signals) -> int | None:
+    async def _end(self, how: Signals) -> int | None:
         if self._process is None:
             return None
         if self.running:

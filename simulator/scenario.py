@@ -55,7 +55,7 @@ ACTIONS: dict[str, Action] = {
         Action("wait", "do nothing; only look"),
         Action("key on", "turn the key to ON (KL15)"),
         Action("key accessory", "turn the key to ACCESSORY (KL_S)"),
-        Action("key off", "turn the key to OFF, which stops the engine"),
+        Action("key off", "turn the key to OFF, which stops the engine, and take it out"),
         Action(
             "crank",
             "start the engine",
@@ -80,6 +80,7 @@ ACTIONS: dict[str, Action] = {
         Action(
             "officer", "the officer authenticates: the session is unlocked by its owner, not by the agent"
         ),
+        Action("button", "somebody wakes the tablet, or turns it on"),
         Action("network cut", "end every connection and refuse new ones"),
         Action("network stall", "keep connections open and let nothing through"),
         Action("network heal", "undo the faults of the network"),
@@ -90,17 +91,17 @@ ACTIONS: dict[str, Action] = {
     )
 }
 
-# What can be looked at, and its values. The first three are the agent's own words, from its status.
+# What can be looked at, and its values. The first four are the agent's own words, from its status.
 OBSERVABLES: dict[str, tuple[str, ...]] = {
     "tether": ("unknown", "tethered", "uncertain", "restricted", "foreign"),
     "ignition": ("off", "accessory", "on", "cranking", "running", "unknown"),
+    "power": ("awake", "run_on", "suspending", "sleeping", "shutting_down", "powering_off"),
     "posture": ("locked", "usable"),
-    "session": ("locked", "unlocked"),
+    "session": ("locked", "unlocked", "none"),
     "tablet": ("on", "suspended", "off"),
     "agent": ("running", "stopped"),
     "link": ("up", "down"),
     "supply": ("on", "cut"),
-    "fleet": ("online", "sleeping", "shutting_down", "lost"),
     "queue": ("empty", "waiting"),
 }
 

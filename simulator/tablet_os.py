@@ -32,8 +32,8 @@ class TabletSystem(Protocol):
     def line(self, text: str) -> None:
         """A line of the agent's standard output."""
 
-    def log_in(self) -> None:
-        """A session begins, as after a boot."""
+    async def boot(self) -> None:
+        """The system has just started: it forgets what was under way, and a session begins."""
 
     def log_out(self) -> None:
         """All sessions end, as at a shutdown."""
@@ -57,45 +57,61 @@ class LogindSystem:
     def __init__(self, folder: Path, on_change: Callable[[], None], on_power: Callable[[str], None]) -> None:
         self._bus = PrivateBus(folder)
         self._on_change = on_change
-        self.double = LogindDouble(
-            self._bus.address,
-            on_call=self._called,
-            on_power=on_power,
-            inhibit_delay_max_s=INHIBIT_DELAY_MAX_S,
-        )
-        self.environment = {"DBUS_SYSTEM_BUS_ADDRESS": self._bus.address}
-        self.enforcement = {"actions": ["logind"], "power": "logind"}
+        self._on_power = on_power
+        self.double: LogindDouble | None = None
+        self.environment: Mapping[str, str] = {"DBUS_SYSTEM_BUS_ADDRESS": self._bus.address}
+        self.enforcement: Mapping[str, Any] = {"actions": ["logind"], "power": "logind"}
         self.lock_times: list[int] = []
 
     async def start(self) -> None:
         await self._bus.start()
-        await self.double.start()
 
     async def stop(self) -> None:
-        await self.double.stop()
+        if self.double is not None:
+            await self.double.stop()
         await self._bus.stop()
 
     def line(self, text: str) -> None:
         pass
 
-    def log_in(self) -> None:
+    async def boot(self) -> None:
+        if self.double is not None:
+            await self.double.stop()
+        self.double = LogindDouble(
+            self._bus.address,
+            on_call=self._called,
+            on_power=self._on_power,
+            inhibit_delay_max_s=INHIBIT_DELAY_MAX_S,
+        )
+        await self.double.start()
         self.double.add(SimSession(SESSION))
 
     def log_out(self) -> None:
-        for session in list(self.double.sessions.values()):
-            self.double.remove(session)
+        for session in self._sessions:
+            self._running.remove(session)
 
     def unlock(self) -> None:
-        for session in self.double.sessions.values():
-            self.double.unlock(session)
+        for session in self._sessions:
+            self._running.unlock(session)
+        self._on_change()
 
     def resumed(self) -> None:
-        self.double.resume()
+        self._running.resume()
 
     @property
     def session(self) -> str:
-        session = self.double.sessions.get(SESSION)
-        return "none" if session is None else "locked" if session.locked else "unlocked"
+        states = ["locked" if session.locked else "unlocked" for session in self._sessions]
+        return states[0] if states else "none"
+
+    @property
+    def _running(self) -> LogindDouble:
+        if self.double is None:
+            raise RuntimeError("the tablet has not booted yet")
+        return self.double
+
+    @property
+    def _sessions(self) -> list[SimSession]:
+        return [] if self.double is None else list(self.double.sessions.values())
 
     def _called(self, call: Call) -> None:
         if call.member in ("LockSession", "LockSessions"):
@@ -134,7 +150,7 @@ class ConsoleSystem:
             self._on_power(said["power"])
         self._on_change()
 
-    def log_in(self) -> None:
+    async def boot(self) -> None:
         self.session = "unlocked"
 
     def log_out(self) -> None:

@@ -127,9 +127,10 @@ class World:
         await asyncio.sleep(ms / 1000)
         self.wire.broken = False
 
-    async def noise(self, size: int) -> int:
-        """Random bytes to the tablet. Returns how many the line took."""
-        return 0 if self.plugged is None else await self.plugged.inject(self._random.randbytes(size))
+    async def noise(self, size: int) -> None:
+        """Random bytes to the tablet, as far as the line takes them."""
+        if self.plugged is not None:
+            await self.plugged.inject(self._random.randbytes(size))
 
     # --- physics ----------------------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ def test_a_pothole_loses_what_the_line_carries_and_noise_is_only_noise(tmp_path:
         async with bench(tmp_path) as b:
             await b.until_status(lambda s: s.seated is True)
             await b.world.glitch(300)
-            assert await b.world.noise(50_000) == 50_000
+            await b.world.noise(50_000)
             count = len(b.seen)
             await b.until(lambda: len(b.seen) > count + 3)
             assert b.last_status() is not None
