@@ -113,10 +113,10 @@ class IgnitionPolicy:
     can_fresh_ms: Annotated[
         int,
         Bounds(
-            "A CAN signal counts for this long.", "ms",
-            "three periods of J1939 VEP1, 1 s; openpilot 2 s", 500, 30_000,
+            "A CAN signal counts for this long; not above settle_ms, or a bus that dies with the key "
+            "looks like a contradiction.", "ms", "openpilot 2 s", 500, 30_000,
         ),
-    ] = 3000  # fmt: skip
+    ] = 2000  # fmt: skip
     voltage_fresh_ms: Annotated[int, Bounds("A voltage counts for this long.", "ms", "ours", 700, 30_000)] = (
         3000
     )

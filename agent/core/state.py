@@ -69,7 +69,6 @@ class Tether:
     word_at: BootNs = BOOT  # last authenticated STATUS; an older one is delayed and says nothing good
     proven_since: BootNs | None = None
     unseated: bool = False  # the last authenticated word on a required bit is "not set"
-    foreign: str = ""  # how this dock was just proved foreign; for the one step that saw it
     status: DockStatus | None = None  # last authenticated STATUS, for reports and the latch
     hint: DockStatus | None = None  # last STATUS without authentication
     evidence_at: BootNs | None = None  # last moment of full, fresh evidence; ride-through counts from it
@@ -174,6 +173,7 @@ class Power:
     below_act_since: BootNs | None = None
     restored_since: BootNs | None = None
     shedding: bool = False
+    dock: DockStatus | None = None  # last authenticated STATUS
     tablet: TabletPower | None = None
     floor_since: BootNs | None = None
     hard_floor_since: BootNs | None = None

@@ -1,0 +1,89 @@
+"""What each ignition source says at a time, as a word for the rules. A stale source says nothing."""
+
+from __future__ import annotations
+
+from agent.core.ignition_rules import WIRE_STUCK, EngineWord, KeyWord, WireWord
+from agent.core.policy import IgnitionPolicy, Wire
+from agent.core.state import Ignition
+from agent.core.types import MS, SECOND, BootNs, KeyPosition
+
+_KEY_WORDS = {
+    KeyPosition.OFF: KeyWord.OFF,
+    KeyPosition.ACCESSORY: KeyWord.ACCESSORY,
+    KeyPosition.ON: KeyWord.ON,
+    KeyPosition.START: KeyWord.START,
+}
+
+
+def crank_open(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> bool:
+    """Whether the supply may be low, and the wire away, because the starter turns."""
+    crank = ignition.crank
+    return (
+        crank is not None
+        and now < crank.evidence_at + policy.crank_quiet_s * SECOND
+        and now < crank.opened_at + policy.crank_max_s * SECOND
+    )
+
+
+def wire_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> WireWord:
+    wire = ignition.wire
+    if wire is None or not wire.fresh(now, policy.wire_fresh_ms * MS):
+        return WireWord.NONE
+    if policy.wire is Wire.KL15:
+        return WireWord.ON if wire.value else WireWord.OFF
+    if not wire.value and crank_open(ignition, now, policy):
+        return WireWord.NONE  # an accessory feed drops while the starter turns
+    return WireWord.FEED_ON if wire.value else WireWord.FEED_OFF
+
+
+def key_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> KeyWord:
+    key = ignition.key
+    if key is None or not key.fresh(now, policy.can_fresh_ms * MS):
+        return KeyWord.NONE
+    return _KEY_WORDS[key.value]
+
+
+def rpm_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineWord:
+    rpm = ignition.rpm
+    if rpm is None or not rpm.fresh(now, policy.can_fresh_ms * MS):
+        return EngineWord.NONE
+    if rpm.value <= 0:
+        return EngineWord.STILL
+    # Beyond the longest crank it is no starter that turns the engine.
+    slow = rpm.value < policy.running_rpm and crank_open(ignition, now, policy)
+    return EngineWord.CRANKING if slow else EngineWord.TURNING
+
+
+def ready_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineWord:
+    ready = ignition.ready
+    if ready is None or not ready.fresh(now, policy.can_fresh_ms * MS):
+        return EngineWord.NONE
+    return EngineWord.TURNING if ready.value else EngineWord.STILL
+
+
+def engine_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineWord:
+    """What engine speed and an electric vehicle's READY say together: the more of the two."""
+    words = {rpm_word(ignition, now, policy), ready_word(ignition, now, policy)}
+    for word in (EngineWord.TURNING, EngineWord.CRANKING, EngineWord.STILL):
+        if word in words:
+            return word
+    return EngineWord.NONE
+
+
+def charging(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> bool:
+    """Whether a fresh voltage shows charging. That it does not is no evidence of anything."""
+    limit = policy.voltage_fresh_ms * MS
+    return any(
+        reading is not None and reading.fresh(now, limit) and reading.value >= policy.charging_mv
+        for reading in (ignition.dock_mv, ignition.battery_mv, ignition.alternator_mv)
+    )
+
+
+def says_on(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> bool:
+    """Whether any fresh source says ON; a wire found stuck, and an accessory feed, do not count."""
+    stuck = ignition.conflict == WIRE_STUCK
+    return (
+        (wire_word(ignition, now, policy) is WireWord.ON and not stuck)
+        or key_word(ignition, now, policy) in {KeyWord.ON, KeyWord.START}
+        or engine_word(ignition, now, policy) in {EngineWord.CRANKING, EngineWord.TURNING}
+    )

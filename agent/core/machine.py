@@ -1,0 +1,248 @@
+"""The seam of the core: ``step`` and ``next_deadline``. Pure: time comes from observations only.
+
+Order within a step: what was due before is settled first, then the observation is taken in, then ignition,
+power, tether and enforcement are settled, because each looks at the one before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.core import ignition as ignition_
+from agent.core import power as power_
+from agent.core import tether as tether_
+from agent.core.catalogue import ENFORCEMENT_CHANGED, LOCK_OUTCOME, USED_WHILE_LOCKED
+from agent.core.notes import evidence_text
+from agent.core.policy import Policy
+from agent.core.start import start
+from agent.core.state import Power, PowerMode, State, TetherState
+from agent.core.types import (
+    SECOND,
+    AllowSleep,
+    Basis,
+    BootNs,
+    DockForeign,
+    DockProof,
+    DockStatus,
+    DriveOutputs,
+    Effect,
+    Effects,
+    Explain,
+    Lock,
+    LockOutcome,
+    Observation,
+    Posture,
+    Release,
+    Remember,
+    Remembered,
+    ShutdownSignal,
+    SleepSignal,
+    Started,
+    UsedWhileLocked,
+    Write,
+)
+
+
+def step(state: State, obs: Observation, policy: Policy) -> tuple[State, Effects]:
+    """Take an observation in. Total: any observation, in any order, at any time, gives a state.
+
+    An observation that is older than the state counts as of the state's time, which never goes back.
+    """
+    now = BootNs(max(state.now, obs.at))
+    effects: list[Effect] = []
+    due = next_deadline(state, policy) if state.started else None
+    state = replace(state, now=now)
+    if due is not None and due <= now:
+        # Evidence that comes late must not undo what was due before it came.
+        state = _settle(state, policy, None, effects)
+    if isinstance(obs, Started):
+        if not state.started:
+            state = start(state, obs, policy)
+            effects.append(Explain(state.tether.decision))
+            if state.posture is Posture.LOCKED:
+                # Asked for at every start: this run's enforcement does not know that it is to lock.
+                effects.append(Lock(state.decision, state.tether.decision))
+    else:
+        state = _take(state, obs, policy, effects)
+    if state.started:
+        state = _settle(state, policy, obs, effects)
+    remembered = last_words(state, now)
+    if state.started and _differs(remembered, state.remembered):
+        state = replace(state, remembered=remembered)
+        effects.append(Remember(remembered))
+    return state, tuple(effects)
+
+
+def next_deadline(state: State, policy: Policy) -> BootNs | None:
+    """The next time at which something may change without an observation; always after the state's time.
+
+    What was due by then has been settled: every step settles all that is due, whatever it was called for.
+    """
+    now = state.now
+    times = [
+        *tether_.deadlines(state.tether, policy.tether),
+        *ignition_.deadlines(state.ignition, policy.ignition),
+        *power_.deadlines(state.power, policy.power),
+    ]
+    if state.asleep_until is not None:
+        times.append(state.asleep_until)
+    return min((time for time in times if time > now), default=None)
+
+
+def last_words(state: State, at: BootNs) -> Remembered:
+    """What must outlive a restart as of ``at``; to be committed by an orderly stop."""
+    tether, power = state.tether, state.power
+    return Remembered(
+        boot_id=state.boot_id,
+        tether=tether.state.value,
+        evidence_at=min(tether.evidence_at or 0, at),
+        budget_ns=tether.budget_ns,
+        reserved_ns=tether.reserved_ns,
+        decision=state.decision,
+        run_on_since=power.run_on_since,
+        shutdown_requested=power.mode is PowerMode.POWERING_OFF,
+    )
+
+
+# --- taking in ------------------------------------------------------------------------------------
+
+
+def _take(state: State, obs: Observation, policy: Policy, effects: list[Effect]) -> State:
+    """Put an observation where it belongs. What no part of the core decides on passes by."""
+    now = state.now
+    match obs:
+        case SleepSignal(starting=True):
+            until = BootNs(now + policy.tether.sleep_timeout_s * SECOND)
+            return replace(state, asleep_until=until)
+        case SleepSignal(starting=False) if state.asleep_until is None:
+            # The first signal was missed: what it would have done is done now.
+            state = _settle(replace(state, asleep_until=BootNs(now + 1)), policy, None, effects)
+            return _wake(state, policy, effects)
+        case SleepSignal(starting=False):
+            return _wake(state, policy, effects)
+        case LockOutcome():
+            record = LOCK_OUTCOME.make(
+                now, decision=obs.decision, action=obs.action, ok=obs.ok,
+                took_us=obs.took_ns // 1000, detail=obs.detail,
+            )  # fmt: skip
+            effects.append(Write(record))
+            return state
+        case UsedWhileLocked() if state.posture is Posture.LOCKED:
+            # The same decision: the prohibition has not changed, it has been defied.
+            effects.append(Lock(state.decision, state.tether.decision))
+            effects.append(Write(USED_WHILE_LOCKED.make(now, detail=obs.detail)))
+            return replace(state, defied=state.defied + 1)
+        case _:
+            tether = tether_.take(state.tether, obs, now, policy.tether)
+            ignition = ignition_.take(state.ignition, obs, now, policy.ignition)
+            power = power_.take(state.power, obs, now, ignition, policy)
+            return replace(state, tether=tether, ignition=ignition, power=power)
+
+
+def _wake(state: State, policy: Policy, effects: list[Effect]) -> State:
+    power = power_.announce(replace(state.power, resumed=True), "online", effects)
+    tether = tether_.forget(state.tether, state.now, policy.tether)
+    return replace(state, tether=tether, power=power, asleep_until=None)
+
+
+# --- settling -------------------------------------------------------------------------------------
+
+
+def _settle(state: State, policy: Policy, obs: Observation | None, effects: list[Effect]) -> State:
+    now = state.now
+    if state.asleep_until is not None and now >= state.asleep_until:
+        state = _wake(state, policy, effects)
+    asleep = state.asleep_until is not None
+    ignition, made = ignition_.settle(state.ignition, now, policy.ignition)
+    effects += made
+    power, made = power_.settle(state.power, now, ignition, policy, asleep=asleep)
+    effects += made
+    foreign = obs if isinstance(obs, DockForeign) else None
+    tether, made = tether_.settle(state.tether, now, ignition, policy, asleep=asleep, foreign=foreign)
+    effects += made
+    before = state.tether.state
+    state = replace(state, ignition=ignition, power=power, tether=tether)
+    state = _enforce(state, before, effects)
+    state = _drive(state, policy, obs, effects)
+    return _answer(state, policy, obs, effects)
+
+
+def _enforce(state: State, before: TetherState, effects: list[Effect]) -> State:
+    """Lock or release when usability changed, with exactly one record for each change."""
+    usable = tether_.usable(state.tether, state.now)
+    if usable == (state.posture is Posture.USABLE):
+        return state
+    number = state.decision + 1
+    cause = state.tether.decision
+    basis: Basis | None = None
+    posture = Posture.LOCKED
+    if usable:
+        held = state.tether.state in {TetherState.TETHERED, TetherState.UNCERTAIN}
+        basis = Basis.PROOF if held else Basis.GRANT
+        posture = Posture.USABLE
+        effects.append(Release(number, cause, basis))
+    else:
+        effects.insert(0, Lock(number, cause))  # ahead of whatever else this step asks for
+    record = ENFORCEMENT_CHANGED.make(
+        state.now,
+        decision=number,
+        posture=posture.value,
+        basis="" if basis is None else basis.value,
+        verdict=cause.verdict,
+        before=before.value,
+        rule=cause.rule,
+        because=cause.because,
+        evidence=evidence_text(cause),
+    )
+    effects.append(Write(record))
+    return replace(state, posture=posture, basis=basis, decision=number)
+
+
+def _drive(state: State, policy: Policy, obs: Observation | None, effects: list[Effect]) -> State:
+    """Bring the dock's outputs in line; each proof repeats them, since a reset dock has forgotten them."""
+    tether = state.tether
+    alarm = tether_.alarm(tether, state.now, asleep=state.asleep_until is not None)
+    out = tether.status is not None and tether.status.seated is False
+    wanted = DriveOutputs(
+        latch=alarm and policy.tether.hold_latch and not out,
+        led=alarm,
+        buzzer=alarm,
+        power_hold=True,
+        supply_enable=power_.supply_wanted(state.power, state.ignition),
+    )
+    if wanted == state.outputs and not isinstance(obs, DockProof):
+        return state
+    effects.append(wanted)
+    return replace(state, outputs=wanted)
+
+
+def _answer(state: State, policy: Policy, obs: Observation | None, effects: list[Effect]) -> State:
+    """What an observation asks for once everything is settled."""
+    now, power = state.now, state.power
+    match obs:
+        case DockStatus(authenticated=True) if _sample_due(power, now, policy):
+            effects += power_.sample(power, obs, now, state.ignition, policy)
+            return replace(state, power=replace(power, recorded_at=now))
+        case SleepSignal(starting=True):
+            if not any(isinstance(effect, Lock) for effect in effects):
+                effects.append(Lock(state.decision, state.tether.decision))
+            power = power_.announce(power, "sleeping", effects)
+            effects.append(AllowSleep())
+            return replace(state, power=power)
+        case ShutdownSignal(starting=True):
+            power = power_.announce(power, "shutting_down", effects)
+            effects.append(AllowSleep())
+            return replace(state, power=power)
+        case ShutdownSignal(starting=False):
+            return replace(state, power=power_.announce(power, "online", effects))
+        case _:
+            return state
+
+
+def _sample_due(power: Power, now: BootNs, policy: Policy) -> bool:
+    return power.recorded_at is None or now >= power.recorded_at + policy.power.sample_s * SECOND
+
+
+def _differs(new: Remembered, old: Remembered) -> bool:
+    """Whether to commit anew; the age of the evidence alone is not worth a write at every STATUS."""
+    return replace(new, evidence_at=old.evidence_at) != old

@@ -1,0 +1,85 @@
+"""What a run of the agent begins with: a restart grants nothing new, and forgets nothing that restricts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from agent.core.policy import Policy
+from agent.core.state import Power, PowerMode, State, Tether, TetherState
+from agent.core.types import MS, SECOND, BootNs, Decision, Posture, Remembered, Started
+
+_USABLE = {TetherState.TETHERED.value, TetherState.UNCERTAIN.value}
+_LASTING = {TetherState.RESTRICTED.value, TetherState.FOREIGN.value}
+
+
+def start(state: State, obs: Started, policy: Policy) -> State:
+    """The state after ``Started``; ``posture`` is what the tablet had before it, as far as is known.
+
+    Without a readable memory the tablet counts as having been usable, with no budget: locking it is then
+    a change, and has its record.
+    """
+    now = state.now
+    memory = obs.remembered or Remembered()
+    same_boot = memory.boot_id == obs.boot_id
+    was_usable = obs.remembered is None or memory.tether in _USABLE
+    return replace(
+        state,
+        started=True,
+        boot_id=obs.boot_id,
+        decision=memory.decision,
+        posture=Posture.USABLE if was_usable else Posture.LOCKED,
+        tether=_tether(state.tether, memory, now, policy, same_boot=same_boot),
+        power=_power(state.power, memory, now, policy, same_boot=same_boot),
+        remembered=memory,
+    )
+
+
+def _tether(tether: Tether, memory: Remembered, now: BootNs, policy: Policy, *, same_boot: bool) -> Tether:
+    budget_ns = min(memory.budget_ns or 0, policy.tether.budget_ms * MS)
+    reserved_ns = 0
+    state, rule, because = TetherState.UNKNOWN, "tether.no_evidence", "no evidence in this boot"
+    if memory.tether in _LASTING:
+        state = TetherState(memory.tether)
+        rule, because = "tether.remembered", "restricted before the restart; only fresh proof ends it"
+    elif same_boot and memory.tether in _USABLE:
+        # What a loss had reserved was taken from the budget then; what was TETHERED reserves now.
+        uncertain = memory.tether == TetherState.UNCERTAIN.value
+        limit_ms = policy.tether.crank_ride_through_ms if uncertain else policy.tether.ride_through_ms
+        reserved_ns = min(limit_ms * MS, memory.reserved_ns if uncertain else budget_ns)
+        if memory.evidence_at <= now < memory.evidence_at + reserved_ns:
+            state, rule = TetherState.UNCERTAIN, "tether.inherited"
+            because = "the agent was restarted within the ride-through; what is left of it runs on"
+            budget_ns -= 0 if uncertain else reserved_ns
+        else:
+            rule, because = "tether.restart", "the agent was restarted and the last evidence is too old"
+            reserved_ns = 0
+    return replace(
+        tether,
+        decision=Decision("tether", state.value, rule, because, now),
+        state=state,
+        since=now,
+        evidence_at=BootNs(memory.evidence_at) if same_boot and memory.evidence_at else None,
+        lost_at=now,
+        reserved_ns=reserved_ns,
+        extended=True,  # no crank extension is earned by a restart
+        budget_ns=budget_ns,
+        alarm_from=BootNs(now + policy.tether.start_allowance_s * SECOND),
+    )
+
+
+def _power(power: Power, memory: Remembered, now: BootNs, policy: Policy, *, same_boot: bool) -> Power:
+    mode, until = PowerMode.AWAKE, None
+    if same_boot and memory.shutdown_requested:
+        mode = PowerMode.POWERING_OFF
+        until = BootNs(now + (policy.power.cut_s + policy.power.retry_s) * SECOND)
+    elif same_boot and memory.run_on_since is not None:
+        mode = PowerMode.RUN_ON
+    run_on_since = memory.run_on_since if same_boot else None
+    return replace(
+        power,
+        decision=Decision("power", mode.value, "power.start", "the agent has just started", now),
+        mode=mode,
+        since=now,
+        run_on_since=None if run_on_since is None else BootNs(min(run_on_since, now)),
+        until=until,
+    )

@@ -1,0 +1,351 @@
+"""Tether: is this tablet held by its own dock, and may it be used without proof of that for a while?
+
+Evidence is taken in by ``take``; ``settle`` classifies what stands at a time as one ``Finding`` and looks
+the transition up in ``TABLE``. Whatever is not in the table leaves the state as it is.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from agent.core.catalogue import FOREIGN_DOCK, TETHER_CHANGED
+from agent.core.ignition_words import crank_open
+from agent.core.notes import change, note, unseen
+from agent.core.policy import DockBit, Policy, TetherPolicy, Wire
+from agent.core.state import Ignition, Tether, TetherState
+from agent.core.types import (
+    MS,
+    SECOND,
+    BootNs,
+    Decision,
+    DockForeign,
+    DockProof,
+    DockStatus,
+    Effect,
+    Effects,
+    Evidence,
+    Observation,
+    Write,
+)
+
+UNKNOWN, TETHERED, UNCERTAIN = TetherState.UNKNOWN, TetherState.TETHERED, TetherState.UNCERTAIN
+RESTRICTED, FOREIGN = TetherState.RESTRICTED, TetherState.FOREIGN
+
+
+class Finding(enum.Enum):
+    """What the evidence amounts to; the first that applies, in this order."""
+
+    FOREIGN = "the dock is proved foreign"
+    SLEEP = "the tablet goes to sleep"
+    UNSEATED = "authenticated word that a required bit is not set"
+    PROVEN = "fresh proof and fresh status"
+    RETURNING = "the same, but not for long enough to release"
+    EXPIRED = "no fresh evidence, ride-through over"
+    LOST = "no fresh evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    frm: tuple[TetherState, ...]
+    finding: Finding
+    to: TetherState
+    rule: str
+    because: str
+
+
+TABLE = (
+    Row(
+        (UNKNOWN, TETHERED, UNCERTAIN, RESTRICTED), Finding.FOREIGN, FOREIGN, "tether.foreign",
+        "the dock that answers is provably not the paired one",
+    ),
+    Row(
+        (TETHERED, UNCERTAIN), Finding.SLEEP, UNKNOWN, "tether.sleep",
+        "the tablet goes to sleep; after it only fresh proof counts",
+    ),
+    Row(
+        (UNKNOWN, TETHERED, UNCERTAIN), Finding.UNSEATED, RESTRICTED, "tether.unseated",
+        "the dock says, authenticated, that the tablet is not in its place",
+    ),
+    Row(
+        (UNKNOWN, UNCERTAIN, RESTRICTED, FOREIGN), Finding.PROVEN, TETHERED, "tether.proven",
+        "the paired dock proved itself, and its authenticated status has every required bit set",
+    ),
+    Row(
+        (TETHERED,), Finding.LOST, UNCERTAIN, "tether.evidence_lost",
+        "the evidence is no longer fresh; use goes on for the ride-through",
+    ),
+    Row(
+        (TETHERED, UNCERTAIN), Finding.EXPIRED, RESTRICTED, "tether.ride_through_over",
+        "no fresh evidence came within the ride-through",
+    ),
+)  # fmt: skip
+
+_NEXT = {(frm, row.finding): row for row in TABLE for frm in row.frm}
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+def take(tether: Tether, obs: Observation, now: BootNs, policy: TetherPolicy) -> Tether:
+    """The tether with one more piece of evidence. Decides nothing."""
+    match obs:
+        case DockStatus(authenticated=False):
+            return replace(tether, hint=obs)
+        case DockStatus():
+            return _take_status(tether, obs, now, policy)
+        case DockProof():
+            return _take_proof(tether, obs, now, policy)
+        case DockForeign():
+            barrier = BootNs(max(tether.barrier, min(obs.evidence_at, now)))
+            return replace(tether, proof_at=None, good_at=None, barrier=barrier)
+        case _:
+            return tether
+
+
+def _take_proof(tether: Tether, obs: DockProof, now: BootNs, policy: TetherPolicy) -> Tether:
+    at = BootNs(min(obs.evidence_at, now))
+    if at < tether.barrier:
+        return tether
+    if obs.dock != tether.dock:
+        return replace(
+            tether, dock=obs.dock, proof_at=at, good_at=None, word_at=at, unseated=False, status=None
+        )
+    if proof_fresh(tether, now, policy) and tether.proof_at is not None:
+        return replace(tether, proof_at=BootNs(max(tether.proof_at, at)))
+    # Status under an older session does not count on for the new one: proof first, then status.
+    return replace(tether, proof_at=at, good_at=None)
+
+
+def _take_status(tether: Tether, obs: DockStatus, now: BootNs, policy: TetherPolicy) -> Tether:
+    if tether.dock not in {"", obs.dock}:
+        return tether
+    at = BootNs(min(obs.evidence_at, now))
+    words = [word(obs, bit) for bit in policy.required]
+    word_at = BootNs(max(tether.word_at, at))
+    if False in words:
+        return replace(tether, status=obs, word_at=word_at, good_at=None, unseated=True)
+    delayed = at < max(tether.word_at, tether.barrier) or now >= at + policy.status_fresh_ms * MS
+    if None in words or delayed or not proof_fresh(tether, now, policy):
+        return tether if delayed else replace(tether, status=obs, word_at=word_at)
+    evidence_at = at if tether.state is TETHERED else tether.evidence_at
+    return replace(tether, status=obs, word_at=word_at, good_at=at, unseated=False, evidence_at=evidence_at)
+
+
+def word(status: DockStatus, bit: DockBit) -> bool | None:
+    """What a STATUS says of a bit; None is "not known"."""
+    match bit:
+        case DockBit.SEATED:
+            return status.seated
+        case DockBit.MATED:
+            return status.mated
+        case DockBit.LOCKED:
+            return status.locked
+        case _:
+            assert_never(bit)
+
+
+def proof_fresh(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
+    return tether.proof_at is not None and now < tether.proof_at + policy.proof_fresh_s * SECOND
+
+
+def proven(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
+    """Proof, then authenticated status with every required bit set, both fresh."""
+    return (
+        tether.good_at is not None
+        and now < tether.good_at + policy.status_fresh_ms * MS
+        and proof_fresh(tether, now, policy)
+    )
+
+
+def forget(tether: Tether, now: BootNs, policy: TetherPolicy) -> Tether:
+    """After a sleep: what was known before it counts no more, and the start allowance runs anew."""
+    return replace(
+        tether, proof_at=None, good_at=None, unseated=False, barrier=now,
+        alarm_from=BootNs(now + policy.start_allowance_s * SECOND),
+    )  # fmt: skip
+
+
+# --- ride-through ---------------------------------------------------------------------------------
+
+
+def _earns_crank(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> bool:
+    """A crank window is open, and KL15 or a start signal was seen shortly before the loss."""
+    if tether.evidence_at is None or not crank_open(ignition, now, policy.ignition):
+        return False
+    earliest = tether.evidence_at - policy.tether.crank_evidence_ms * MS
+    latest = tether.lost_at if tether.state is UNCERTAIN else now
+    kl15_at = ignition.kl15_at if policy.ignition.wire is Wire.KL15 else None
+    return any(at is not None and earliest <= at <= latest for at in (kl15_at, ignition.start_at))
+
+
+def _reserve(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> Tether:
+    """The tether with the ride-through of this loss taken from the budget, before it is used."""
+    earned = tether.extended or _earns_crank(tether, ignition, now, policy)
+    limit_ms = policy.tether.crank_ride_through_ms if earned else policy.tether.ride_through_ms
+    more = min(limit_ms * MS - tether.reserved_ns, tether.budget_ns)
+    if more <= 0 and earned == tether.extended:
+        return tether
+    return replace(
+        tether, extended=earned, reserved_ns=tether.reserved_ns + more, budget_ns=tether.budget_ns - more
+    )
+
+
+def ride_through_end(tether: Tether) -> BootNs:
+    """When use without proof ends; only while UNCERTAIN."""
+    return BootNs((tether.evidence_at or 0) + tether.reserved_ns)
+
+
+def usable(tether: Tether, now: BootNs) -> bool:
+    """TETHERED, or UNCERTAIN in time, or a grant."""
+    match tether.state:
+        case TetherState.TETHERED:
+            return True
+        case TetherState.UNCERTAIN if now < ride_through_end(tether):
+            return True
+        case _:
+            return any(now < grant.until for grant in tether.grants)
+
+
+def alarm(tether: Tether, now: BootNs, *, asleep: bool) -> bool:
+    """LED and buzzer: restricted or foreign, or no evidence once the start allowance is over."""
+    if any(now < grant.until for grant in tether.grants):
+        return False
+    waited = tether.state is UNKNOWN and not asleep and now >= tether.alarm_from
+    return waited or tether.state in {RESTRICTED, FOREIGN}
+
+
+# --- decision -------------------------------------------------------------------------------------
+
+
+def settle(
+    tether: Tether,
+    now: BootNs,
+    ignition: Ignition,
+    policy: Policy,
+    *,
+    asleep: bool,
+    foreign: DockForeign | None,
+) -> tuple[Tether, Effects]:
+    """Bring the state in line with the evidence as of ``now``."""
+    is_proven = proven(tether, now, policy.tether)
+    if is_proven != (tether.proven_since is not None):
+        tether = replace(tether, proven_since=now if is_proven else None)
+    silent = not is_proven and not asleep and not tether.unseated and foreign is None
+    # Taken before it is used; kept only if the state after this is UNCERTAIN.
+    loss = (
+        _reserve(tether, ignition, now, policy)
+        if silent and tether.state in {TETHERED, UNCERTAIN}
+        else tether
+    )
+    found = _finding(loss, now, policy.tether, asleep=asleep, foreign=foreign is not None)
+    row = _NEXT.get((tether.state, found))
+    if row is None:
+        return _refill(loss if tether.state is UNCERTAIN else tether, now, policy.tether), ()
+    after = _enter(loss, row.to, now)
+    because = (
+        f"{row.because} ({foreign.reason.value})"
+        if foreign is not None and row.to is FOREIGN
+        else row.because
+    )
+    decision = Decision("tether", row.to.value, row.rule, because, now, evidence(after, now, policy.tether))
+    after = replace(after, decision=decision)
+    dock = foreign.dock if foreign is not None else after.dock
+    effects: list[Effect] = change(TETHER_CHANGED, tether.state.value, decision, dock=dock or None)
+    if row.to is FOREIGN and foreign is not None:
+        effects.append(Write(FOREIGN_DOCK.make(now, dock=foreign.dock, reason=foreign.reason.value)))
+    return after, tuple(effects)
+
+
+def _finding(tether: Tether, now: BootNs, policy: TetherPolicy, *, asleep: bool, foreign: bool) -> Finding:
+    if foreign:
+        return Finding.FOREIGN
+    if asleep:
+        return Finding.SLEEP
+    if tether.unseated:
+        return Finding.UNSEATED
+    if tether.proven_since is not None:
+        waited = now >= tether.proven_since + policy.return_ms * MS
+        return Finding.PROVEN if waited or tether.state in {TETHERED, UNCERTAIN} else Finding.RETURNING
+    return Finding.EXPIRED if now >= ride_through_end(tether) else Finding.LOST
+
+
+def _enter(tether: Tether, to: TetherState, now: BootNs) -> Tether:
+    """Change state; on the way out of a loss give back what was reserved and not used."""
+    if to is UNCERTAIN:
+        return replace(tether, state=to, since=now, lost_at=now)
+    used = min(now - (tether.evidence_at or 0), tether.reserved_ns)
+    return replace(
+        tether, state=to, since=now, reserved_ns=0, extended=False,
+        budget_ns=tether.budget_ns + tether.reserved_ns - used,
+        evidence_at=tether.good_at if to is TETHERED else tether.evidence_at,
+    )  # fmt: skip
+
+
+def _refill(tether: Tether, now: BootNs, policy: TetherPolicy) -> Tether:
+    full = policy.budget_ms * MS
+    if (
+        tether.state is TETHERED
+        and tether.budget_ns != full
+        and now >= tether.since + policy.refill_after_s * SECOND
+    ):
+        return replace(tether, budget_ns=full)
+    return tether
+
+
+def deadlines(tether: Tether, policy: TetherPolicy) -> list[BootNs]:
+    """Every time at which this state may change by itself; some may be past."""
+    times = [grant.until for grant in tether.grants]
+    match tether.state:
+        case TetherState.TETHERED:
+            times += _staleness(tether, policy)
+        case TetherState.UNCERTAIN:
+            times.append(ride_through_end(tether))
+        case TetherState.UNKNOWN | TetherState.RESTRICTED | TetherState.FOREIGN:
+            if tether.state is UNKNOWN:
+                times.append(tether.alarm_from)
+            if tether.proven_since is not None:
+                times += [*_staleness(tether, policy), BootNs(tether.proven_since + policy.return_ms * MS)]
+        case _:
+            assert_never(tether.state)
+    return times
+
+
+def _staleness(tether: Tether, policy: TetherPolicy) -> list[BootNs]:
+    good = [] if tether.good_at is None else [BootNs(tether.good_at + policy.status_fresh_ms * MS)]
+    proof = [] if tether.proof_at is None else [BootNs(tether.proof_at + policy.proof_fresh_s * SECOND)]
+    return good + proof
+
+
+def evidence(tether: Tether, now: BootNs, policy: TetherPolicy) -> tuple[Evidence, ...]:
+    """Every source with its age as of ``now``, also those never seen."""
+    fresh_proof = proof_fresh(tether, now, policy)
+    notes = [
+        note("dock proof", f"dock {tether.dock}", tether.proof_at, now, fresh=fresh_proof, weight=100)
+        if tether.proof_at is not None
+        else unseen("dock proof")
+    ]
+    status = tether.status
+    for bit in DockBit:
+        if status is None:
+            notes.append(unseen(f"dock {bit.value}"))
+            continue
+        fresh = now < status.evidence_at + policy.status_fresh_ms * MS
+        value = {True: "yes", False: "no", None: "not known"}[word(status, bit)]
+        required = bit in policy.required
+        notes.append(
+            note(
+                f"dock {bit.value}", value, status.evidence_at, now, fresh=fresh,
+                weight=100 if required and fresh else 0, remark="required" if required else "reported only",
+            )
+        )  # fmt: skip
+    if tether.hint is not None:
+        notes.append(
+            note("untagged status", "a hint", tether.hint.at, now, fresh=False, remark="anybody can send it")
+        )
+    left_ms = max(0, ride_through_end(tether) - now) // MS if tether.state is UNCERTAIN else 0
+    value = f"{left_ms} ms left" if tether.state is UNCERTAIN else "not running"
+    remark = f"budget {tether.budget_ns // MS} ms{', crank extension' if tether.extended else ''}"
+    notes.append(note("ride-through", value, tether.evidence_at, now, fresh=left_ms > 0, remark=remark))
+    return tuple(notes)
