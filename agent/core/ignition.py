@@ -174,7 +174,7 @@ def _circumstances(
     maybe_stuck = (
         wire is WireWord.ON
         and key is KeyWord.OFF
-        and engine in {EngineWord.NONE, EngineWord.STILL}
+        and engine in (EngineWord.NONE, EngineWord.STILL)
         and not charging(ignition, now, policy)
     )
     if maybe_stuck != (ignition.stuck_since is not None):

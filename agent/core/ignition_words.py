@@ -84,6 +84,6 @@ def says_on(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> bool:
     stuck = ignition.conflict == WIRE_STUCK
     return (
         (wire_word(ignition, now, policy) is WireWord.ON and not stuck)
-        or key_word(ignition, now, policy) in {KeyWord.ON, KeyWord.START}
-        or engine_word(ignition, now, policy) in {EngineWord.CRANKING, EngineWord.TURNING}
+        or key_word(ignition, now, policy) in (KeyWord.ON, KeyWord.START)
+        or engine_word(ignition, now, policy) in (EngineWord.CRANKING, EngineWord.TURNING)
     )

@@ -51,23 +51,14 @@ def step(state: State, obs: Observation, policy: Policy) -> tuple[State, Effects
     now = BootNs(max(state.now, obs.at))
     effects: list[Effect] = []
     due = next_deadline(state, policy) if state.started else None
-    state = replace(state, now=now)
     if due is not None and due <= now:
         # Evidence that comes late must not undo what was due before it came.
-        state = _settle(state, policy, None, effects)
-    if isinstance(obs, Started):
-        if not state.started:
-            state = start(state, obs, policy)
-            effects.append(Explain(state.tether.decision))
-            if state.posture is Posture.LOCKED:
-                # Asked for at every start: this run's enforcement does not know that it is to lock.
-                effects.append(Lock(state.decision, state.tether.decision))
-    else:
-        state = _take(state, obs, policy, effects)
+        state = _settle(replace(state, now=now), policy, None, effects)
+    state = _hear(_take(state, obs, now, policy), obs, policy, effects)
     if state.started:
         state = _settle(state, policy, obs, effects)
     remembered = last_words(state, now)
-    if state.started and _differs(remembered, state.remembered):
+    if state.started and _material(remembered) != _material(state.remembered):
         state = replace(state, remembered=remembered)
         effects.append(Remember(remembered))
     return state, tuple(effects)
@@ -107,18 +98,35 @@ def last_words(state: State, at: BootNs) -> Remembered:
 # --- taking in ------------------------------------------------------------------------------------
 
 
-def _take(state: State, obs: Observation, policy: Policy, effects: list[Effect]) -> State:
-    """Put an observation where it belongs. What no part of the core decides on passes by."""
+def _take(state: State, obs: Observation, now: BootNs, policy: Policy) -> State:
+    """Give an observation to every part that keeps evidence."""
+    ignition = ignition_.take(state.ignition, obs, now, policy.ignition)
+    return replace(
+        state,
+        now=now,
+        tether=tether_.take(state.tether, obs, now, policy.tether),
+        ignition=ignition,
+        power=power_.take(state.power, obs, now, ignition, policy),
+    )
+
+
+def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect]) -> State:
+    """What is no evidence about the vehicle but concerns the agent itself."""
     now = state.now
     match obs:
+        case Started() if not state.started:
+            state = start(state, obs, policy)
+            effects.append(Explain(state.tether.decision))
+            if state.posture is Posture.LOCKED:
+                # Asked for at every start: this run's enforcement does not know yet that it is to lock.
+                effects.append(Lock(state.decision, state.tether.decision))
+            return state
         case SleepSignal(starting=True):
-            until = BootNs(now + policy.tether.sleep_timeout_s * SECOND)
-            return replace(state, asleep_until=until)
-        case SleepSignal(starting=False) if state.asleep_until is None:
-            # The first signal was missed: what it would have done is done now.
-            state = _settle(replace(state, asleep_until=BootNs(now + 1)), policy, None, effects)
-            return _wake(state, policy, effects)
+            return replace(state, asleep_until=BootNs(now + policy.tether.sleep_timeout_s * SECOND))
         case SleepSignal(starting=False):
+            if state.asleep_until is None:
+                # The first signal was missed: what it would have done is done now.
+                state = _settle(replace(state, asleep_until=BootNs(now + 1)), policy, None, effects)
             return _wake(state, policy, effects)
         case LockOutcome():
             record = LOCK_OUTCOME.make(
@@ -133,10 +141,7 @@ def _take(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             effects.append(Write(USED_WHILE_LOCKED.make(now, detail=obs.detail)))
             return replace(state, defied=state.defied + 1)
         case _:
-            tether = tether_.take(state.tether, obs, now, policy.tether)
-            ignition = ignition_.take(state.ignition, obs, now, policy.ignition)
-            power = power_.take(state.power, obs, now, ignition, policy)
-            return replace(state, tether=tether, ignition=ignition, power=power)
+            return state
 
 
 def _wake(state: State, policy: Policy, effects: list[Effect]) -> State:
@@ -161,7 +166,8 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     tether, made = tether_.settle(state.tether, now, ignition, policy, asleep=asleep, foreign=foreign)
     effects += made
     before = state.tether.state
-    state = replace(state, ignition=ignition, power=power, tether=tether)
+    if tether is not state.tether or ignition is not state.ignition or power is not state.power:
+        state = replace(state, ignition=ignition, power=power, tether=tether)
     state = _enforce(state, before, effects)
     state = _drive(state, policy, obs, effects)
     return _answer(state, policy, obs, effects)
@@ -177,7 +183,7 @@ def _enforce(state: State, before: TetherState, effects: list[Effect]) -> State:
     basis: Basis | None = None
     posture = Posture.LOCKED
     if usable:
-        held = state.tether.state in {TetherState.TETHERED, TetherState.UNCERTAIN}
+        held = state.tether.state in (TetherState.TETHERED, TetherState.UNCERTAIN)
         basis = Basis.PROOF if held else Basis.GRANT
         posture = Posture.USABLE
         effects.append(Release(number, cause, basis))
@@ -243,6 +249,14 @@ def _sample_due(power: Power, now: BootNs, policy: Policy) -> bool:
     return power.recorded_at is None or now >= power.recorded_at + policy.power.sample_s * SECOND
 
 
-def _differs(new: Remembered, old: Remembered) -> bool:
-    """Whether to commit anew; the age of the evidence alone is not worth a write at every STATUS."""
-    return replace(new, evidence_at=old.evidence_at) != old
+def _material(memory: Remembered) -> tuple[object, ...]:
+    """What is worth a commit; the age of the evidence alone is not, at every STATUS."""
+    return (
+        memory.boot_id,
+        memory.tether,
+        memory.budget_ns,
+        memory.reserved_ns,
+        memory.decision,
+        memory.run_on_since,
+        memory.shutdown_requested,
+    )

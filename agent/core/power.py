@@ -50,13 +50,12 @@ def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy
     """The power state with one more measurement or answer. Decides nothing."""
     match obs:
         case DockStatus(authenticated=True):
-            power = replace(power, dock=obs)
-            return power if obs.vehicle_mv is None else _sample(power, obs.vehicle_mv, now, ignition, policy)
+            return _sample(power, obs, obs.vehicle_mv, now, ignition, policy)
         case CanSignal(kind=SignalKind.BATTERY, value=int(mv)):
             dock = ignition.dock_mv
             if dock is not None and dock.fresh(now, policy.ignition.voltage_fresh_ms * MS):
                 return power
-            return _sample(power, mv, now, ignition, policy)
+            return _sample(power, power.dock, mv, now, ignition, policy)
         case TabletPower():
             return _take_tablet(power, obs, now, policy.power)
         case Drained():
@@ -70,10 +69,12 @@ def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy
             return power
 
 
-def _sample(power: Power, mv: int, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
+def _sample(
+    power: Power, dock: DockStatus | None, mv: int | None, now: BootNs, ignition: Ignition, policy: Policy
+) -> Power:
     """Low-pass the vehicle supply; the dips of a crank are kept out."""
-    if crank_open(ignition, now, policy.ignition):
-        return power
+    if mv is None or crank_open(ignition, now, policy.ignition):
+        return replace(power, dock=dock)
     limits = policy.power
     gap = now - power.sampled_at
     filtered = mv * 1000
@@ -86,6 +87,7 @@ def _sample(power: Power, mv: int, now: BootNs, ignition: Ignition, policy: Poli
         )
     return replace(
         power,
+        dock=dock,
         filtered_uv=filtered,
         sampled_at=now,
         below_warn_since=_since(warn, now, true=filtered < limits.warn_mv * 1000),
@@ -251,7 +253,7 @@ def _enter(
             after = replace(after, until=_later(now, limits.retry_s))
         case PowerMode.POWERING_OFF:
             after = replace(after, until=_later(now, limits.cut_s + limits.retry_s))
-    if row.to in {PowerMode.SUSPENDING, PowerMode.SHUTTING_DOWN} and after.until is not None:
+    if row.to in (PowerMode.SUSPENDING, PowerMode.SHUTTING_DOWN) and after.until is not None:
         effects.append(Drain(after.until))
     cause = power.decision  # why it began, before "the queue is drained" replaces it
     after = _decide(after, power.mode, row.rule, row.because, now, ignition, policy, effects)
@@ -325,7 +327,7 @@ def filtered_mv(power: Power) -> int | None:
 
 def supply_wanted(power: Power, ignition: Ignition) -> bool:
     """Take vehicle power? Not while shedding in use; on the way off the dock is left ready to charge."""
-    ending = power.mode in {PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF}
+    ending = power.mode in (PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF)
     return ending or not power.shedding or ignition.state is IgnitionState.OFF
 
 

@@ -93,7 +93,7 @@ class IgnitionState(enum.Enum):
     RUNNING = "running"
 
 
-IN_USE = frozenset({IgnitionState.ACCESSORY, IgnitionState.ON, IgnitionState.CRANKING, IgnitionState.RUNNING})
+IN_USE = (IgnitionState.ACCESSORY, IgnitionState.ON, IgnitionState.CRANKING, IgnitionState.RUNNING)
 
 
 class Grade(enum.Enum):

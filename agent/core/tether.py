@@ -213,7 +213,7 @@ def alarm(tether: Tether, now: BootNs, *, asleep: bool) -> bool:
     if any(now < grant.until for grant in tether.grants):
         return False
     waited = tether.state is UNKNOWN and not asleep and now >= tether.alarm_from
-    return waited or tether.state in {RESTRICTED, FOREIGN}
+    return waited or tether.state in (RESTRICTED, FOREIGN)
 
 
 # --- decision -------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def settle(
     # Taken before it is used; kept only if the state after this is UNCERTAIN.
     loss = (
         _reserve(tether, ignition, now, policy)
-        if silent and tether.state in {TETHERED, UNCERTAIN}
+        if silent and tether.state in (TETHERED, UNCERTAIN)
         else tether
     )
     found = _finding(loss, now, policy.tether, asleep=asleep, foreign=foreign is not None)
@@ -267,7 +267,7 @@ def _finding(tether: Tether, now: BootNs, policy: TetherPolicy, *, asleep: bool,
         return Finding.UNSEATED
     if tether.proven_since is not None:
         waited = now >= tether.proven_since + policy.return_ms * MS
-        return Finding.PROVEN if waited or tether.state in {TETHERED, UNCERTAIN} else Finding.RETURNING
+        return Finding.PROVEN if waited or tether.state in (TETHERED, UNCERTAIN) else Finding.RETURNING
     return Finding.EXPIRED if now >= ride_through_end(tether) else Finding.LOST
 
 
