@@ -271,7 +271,7 @@ def _listen(path: Path, group: int | None) -> socket.socket:
     try:
         fresh.unlink(missing_ok=True)
         sock.bind(str(fresh))
-        if group is not None:
+        if group is not None and fresh.stat().st_gid != group:
             os.chown(fresh, -1, group)
         fresh.chmod(0o660)
         sock.listen(CLIENTS_MAX)

@@ -1,0 +1,91 @@
+"""The files under systemd/ against systemd's own tools."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.system import lacking, need, search_path
+
+FILES = Path(__file__).parents[2] / "systemd"
+UNIT = FILES / "ivma-agent.service"
+INSTALLED = "/usr/bin/ivma-agent"
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which(command[0], path=search_path()) or command[0]
+    return subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_unit_is_sound(tmp_path: Path) -> None:
+    need("systemd-analyze")
+    agent = Path(sys.executable).with_name("ivma-agent")
+    assert INSTALLED in UNIT.read_text()
+    copy = tmp_path / UNIT.name
+    copy.write_text(UNIT.read_text().replace(INSTALLED, str(agent if agent.exists() else sys.executable)))
+    done = run("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no", str(copy))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_the_unit_is_well_confined() -> None:
+    """systemd's own score of what a taken-over agent could reach: 0 best, 10 worst."""
+    need("systemd-analyze")
+    done = run("systemd-analyze", "security", "--offline=yes", "--threshold=25", str(UNIT))
+    if "Unknown" in done.stderr or "unrecognized" in done.stderr:
+        lacking("this systemd-analyze cannot score a file")
+    assert done.returncode == 0, done.stdout[-500:]
+
+
+def test_the_unit_lets_the_agent_reach_what_it_needs() -> None:
+    unit = UNIT.read_text()
+    families = next(line for line in unit.splitlines() if line.startswith("RestrictAddressFamilies="))
+    for family in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_CAN"):
+        assert family in families.split("=")[1].split()
+    assert "ProcSubset=pid" not in re.sub("^#.*$", "", unit, flags=re.MULTILINE)
+
+
+def test_user_groups_and_folders_are_made(tmp_path: Path) -> None:
+    need("systemd-sysusers", "systemd-tmpfiles")
+    (tmp_path / "etc").mkdir()
+    made = run("systemd-sysusers", f"--root={tmp_path}", str(FILES / "ivma-agent.sysusers"))
+    if "Operation not permitted" in made.stderr:
+        lacking("needs root to make users in a folder")
+    assert made.returncode == 0, made.stderr
+    assert "ivma:" in (tmp_path / "etc/passwd").read_text()
+    assert re.search(r"^dialout:.*:ivma$", (tmp_path / "etc/group").read_text(), re.MULTILINE)
+    folders = run("systemd-tmpfiles", f"--root={tmp_path}", "--create", str(FILES / "ivma-agent.tmpfiles"))
+    assert folders.returncode == 0, folders.stderr
+    assert (tmp_path / "etc/ivma/keys").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_udev_rule_is_sound() -> None:
+    need("udevadm")
+    done = run("udevadm", "verify", str(FILES / "60-ivma-dock.rules"))
+    if "Unknown command" in done.stderr or ("invalid" in done.stderr.lower() and "verify" in done.stderr):
+        lacking("this udevadm has no verify (systemd 254)")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "module", ["agent.boot_timer", "agent.control", "agent.login1", "pyudev", "sync.store"]
+)
+def test_what_the_agent_imports_lives_with_memory_that_is_never_writable_and_executable(module: str) -> None:
+    """MemoryDenyWriteExecute=yes of the unit, by the same rule of the kernel (PR_SET_MDWE, Linux 6.3)."""
+    program = (
+        "import ctypes, sys\n"
+        "if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit(77)\n"
+        f"import ctypes.util, {module}\n"
+        "from agent.boot_timer import BootTimer\n"
+        "import asyncio\n"
+        "async def main(): BootTimer(asyncio.get_running_loop(), lambda: None).close()\n"
+        "asyncio.run(main())\n"
+    )
+    done = run(sys.executable, "-c", program)
+    if done.returncode == 77:
+        lacking("this kernel has no PR_SET_MDWE")
+    assert done.returncode == 0, done.stderr
