@@ -213,6 +213,20 @@ def decode_batch(payload: bytes, device: str, verifier: Verifier) -> Batch:
     )  # fmt: skip
 
 
+def decode_proof(
+    statement: bytes, signature: bytes, device: str, verifier: Verifier
+) -> tuple[Stream, bytes, Head]:
+    """Stream, epoch and head that the device signed for: what stays of a batch when its blocks are stored.
+
+    Raises:
+        RemoteProtocolError: it proves nothing of this device.
+    """
+    verifier.verify(BATCH, statement, signature)
+    said = _read(BATCH, statement, _BatchStatement)
+    _same_device(said.device, device)
+    return _stream(said.stream), said.epoch, Head(said.last, said.head)
+
+
 # --- acknowledgements -------------------------------------------------------------------------------
 
 
