@@ -1,0 +1,144 @@
+"""``ivma-depot``: the far end of the queue. Commands: serve, ledger, keygen.
+
+Exit status: 0 done and well; 1 the ledger found a chain that does not verify, or the service could not go
+on; 2 the command line, a setting, a key or a file is not as it must be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+
+from sync.depot import config, ledger
+from sync.depot.intake import Intake
+from sync.depot.keyring import Keyring, generate
+from sync.depot.service import DepotService
+from sync.depot.storage import DepotStorage
+from sync.errors import LocalProtocolError, StoreError
+from sync.keys import KeyFileError
+
+OK, UNWELL, MISUSED = 0, 1, 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except (config.DepotConfigError, KeyFileError, LocalProtocolError, StoreError, OSError) as error:
+        sys.stderr.write(f"ivma-depot: {error}\n")
+        return MISUSED
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ivma-depot", description="The far end of the tablets' queues.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="take batches from the broker, verify, store, acknowledge")
+    serve.add_argument("--config", type=Path, help="TOML file; the options below override it")
+    serve.add_argument("--broker", help="host:port")
+    serve.add_argument("--db", help="database file; made when it is not there")
+    serve.add_argument("--keys", help="folder made by keygen")
+    serve.add_argument("--mqtt", choices=["5.0", "3.1.1"], help="protocol version, if it must be fixed")
+    serve.add_argument("--verbose", action="store_true", help="log at DEBUG")
+    serve.set_defaults(run=_serve)
+
+    show = commands.add_parser("ledger", help="walk every chain again and say what can be proved")
+    show.add_argument("--db", type=Path, required=True)
+    show.add_argument("--keys", type=Path, help="folder with devices/*.pub: verifies the signatures too")
+    show.add_argument("--device", help="this device only")
+    show.add_argument("--json", action="store_true")
+    show.set_defaults(run=_ledger)
+
+    keygen = commands.add_parser("keygen", help="make the keys of a rig; those that are there stay")
+    keygen.add_argument("--out", type=Path, required=True)
+    keygen.add_argument("--device", action="append", default=[], help="may be given several times")
+    keygen.set_defaults(run=_keygen)
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.DEBUG if arguments.verbose else logging.INFO
+        ),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    given = {key: getattr(arguments, key) for key in ("broker", "db", "keys", "mqtt")}
+    settings = config.settings(arguments.config, {key: value for key, value in given.items() if value})
+    asyncio.run(_run(settings))
+    return OK
+
+
+async def _run(settings: config.DepotSettings) -> None:
+    endpoint = settings.endpoint()
+    keyring = Keyring(Path(settings.keys))
+    signer = keyring.signer()
+    opener = keyring.opener(settings.fleet_key_generation)
+    storage = DepotStorage(Path(settings.db))
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    intake = Intake(storage, keyring.verifier, opener)
+    service = DepotService(endpoint, storage, intake, signer, secrets.SystemRandom().random)
+    service.start()
+    await ended.wait()
+    await service.close()
+    storage.close()
+
+
+def _ledger(arguments: argparse.Namespace) -> int:
+    storage = DepotStorage(arguments.db, read_only=True)
+    keyring = Keyring(arguments.keys) if arguments.keys is not None else None
+    found = ledger.build(storage, keyring.verifier if keyring else lambda device: None, arguments.device)
+    storage.close()
+    if arguments.json:
+        _say(json.dumps(found))
+    else:
+        _print_ledger(found)
+    return OK if found["verified"] else UNWELL
+
+
+def _print_ledger(found: ledger.Ledger) -> None:
+    for device, entry in found["devices"].items():
+        _say(f"{device} ({entry['presence']})")
+        for stream, chains in entry["streams"].items():
+            for chain in chains:
+                signed = "" if chain["signed_to"] is None else f", signed to {chain['signed_to']}"
+                _say(
+                    f"  {stream:<9} 1 to {chain['last_seq']}: {chain['chain']}{signed}; "
+                    f"{chain['records']} records open, {chain['sealed_blocks']} blocks sealed, "
+                    f"{chain['duplicates_dropped']} duplicates dropped, {chain['missing_tail']} to come"
+                )
+                for gap in chain["gaps"]:
+                    _say(f"            gap {gap['first_seq']} to {gap['last_seq']}: {gap['reason']}")
+    for device, reasons in found["quarantined"].items():
+        for reason, number in reasons.items():
+            _say(f"quarantined: {number} of {device}: {reason}")
+
+
+def _keygen(arguments: argparse.Namespace) -> int:
+    for path in generate(arguments.out, arguments.device):
+        _say(str(path))
+    return OK
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The keys of a depot, in one folder: its own, the fleet's, and the public key of each device.
+
+depot.key  depot.pub                  signs acknowledgements
+fleet.key  fleet.pub                  opens sealed records; fleet.key may be kept elsewhere
+devices/<device>.pub                  verifies batches; <device>.key belongs on the tablet
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from sync.keys import KeyFileError, Signer, Verifier, load_private, load_public, write_pair
+from sync.sealing import Opener
+from sync.topics import Topics
+
+log = structlog.get_logger()
+
+CACHED_DEVICES = 100_000  # ours: 30 MB
+DEPOT, FLEET, DEVICES = "depot", "fleet", "devices"
+
+
+class Keyring:
+    """Reads the keys of a folder, a device's when it is first needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._devices: dict[str, Verifier] = {}
+
+    def signer(self) -> Signer:
+        """The depot's key.
+
+        Raises:
+            KeyFileError: it cannot be used.
+        """
+        return Signer(load_private(self._folder / f"{DEPOT}.key"))
+
+    def opener(self, generation: int) -> Opener | None:
+        """Opens what is sealed to the fleet; None when the fleet's private key is not here."""
+        path = self._folder / f"{FLEET}.key"
+        return Opener({generation: load_private(path)}) if path.exists() else None
+
+    def verifier(self, device: str) -> Verifier | None:
+        """A device's key; None when there is none that can be used. ``device`` is a valid name."""
+        known = self._devices.get(device)
+        if known is not None:
+            return known
+        path = self._folder / DEVICES / f"{device}.pub"
+        if not path.exists():
+            return None
+        if len(self._devices) >= CACHED_DEVICES:
+            self._devices.clear()
+        try:
+            verifier = self._devices[device] = Verifier(load_public(path))
+        except KeyFileError as error:
+            log.error("device key cannot be used", device=device, detail=str(error))
+            return None
+        return verifier
+
+
+def generate(folder: Path, devices: list[str]) -> list[Path]:
+    """Make the keys that are not there yet; the private ones written so far.
+
+    Raises:
+        LocalProtocolError: a device's name cannot be part of a topic.
+        OSError: the folder cannot be written.
+    """
+    for device in devices:
+        Topics("fleet", device)
+    (folder / DEVICES).mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    made = []
+    for name in (DEPOT, FLEET, *(f"{DEVICES}/{device}" for device in devices)):
+        private = folder / f"{name}.key"
+        if not private.exists():
+            key = X25519PrivateKey.generate() if name == FLEET else Ed25519PrivateKey.generate()
+            write_pair(private, folder / f"{name}.pub", key)
+            made.append(private)
+    return made
