@@ -182,13 +182,16 @@ def _earns_crank(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy
 
 def _reserve(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> Tether:
     """The tether with the ride-through of this loss taken from the budget, before it is used."""
-    earned = tether.extended or _earns_crank(tether, ignition, now, policy)
-    limit_ms = policy.tether.crank_ride_through_ms if earned else policy.tether.ride_through_ms
-    more = min(limit_ms * MS - tether.reserved_ns, tether.budget_ns)
-    if more <= 0 and earned == tether.extended:
+    earned = not tether.extended and _earns_crank(tether, ignition, now, policy)
+    if tether.state is UNCERTAIN and not earned:
         return tether
+    limit_ms = policy.tether.crank_ride_through_ms if earned else policy.tether.ride_through_ms
+    more = max(0, min(limit_ms * MS - tether.reserved_ns, tether.budget_ns))
     return replace(
-        tether, extended=earned, reserved_ns=tether.reserved_ns + more, budget_ns=tether.budget_ns - more
+        tether,
+        extended=tether.extended or earned,
+        reserved_ns=tether.reserved_ns + more,
+        budget_ns=tether.budget_ns - more,
     )
 
 
