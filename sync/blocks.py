@@ -19,7 +19,7 @@ import msgspec
 
 from agent.core.records import Record, Stream
 from sync.columns import MAX_BODY, MAX_RECORDS, ColumnEncoder, Row, read_body
-from sync.errors import RemoteProtocolError
+from sync.errors import LocalProtocolError, RemoteProtocolError
 
 VERSION = 1
 # version, stream, flags, quality, first seq, last seq, boot id, boot ns, wall ns, segment, nonce counter
@@ -194,7 +194,10 @@ class BlockWriter:
             self._boot_id, at, stamp.wall_ns - (stamp.boot_ns - at),
             sealer.segment_id if sealer else NO_SEGMENT, sealer.next_counter() if sealer else 0,
         )  # fmt: skip
-        head = header.pack()
+        try:
+            head = header.pack()
+        except struct.error as error:
+            raise LocalProtocolError(f"a record of {stream.value} at {at} ns cannot be stored") from error
         return head + (sealer.seal(body, head, header.counter) if sealer else body)
 
     def gap(self, stream: Stream, first_seq: int, last_seq: int, gap: Gap, stamp: Stamp) -> bytes:
@@ -253,7 +256,7 @@ def read_gap(block: Block) -> Gap:
         raise RemoteProtocolError("body", "a block of records, not a gap")
     try:
         body = _decode_gap(block.body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError("body", f"gap: {error}") from error
     if len(body.before) != HASH_BYTES or len(body.after) != HASH_BYTES:
         raise RemoteProtocolError("body", "gap: a hash is not 32 bytes long")

@@ -299,7 +299,7 @@ def _open(label: str, payload: bytes, verifier: Verifier) -> _Message:
 def _read(label: str, data: bytes, layout: type[_T]) -> _T:
     try:
         return msgspec.msgpack.decode(data, type=layout)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError("format", f"{label}: {error}") from error
 
 
