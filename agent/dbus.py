@@ -86,7 +86,7 @@ class _Watch:
 
 
 class Bus:
-    """One connection, kept up. Every method but ``start`` and ``close`` returns at once.
+    """One connection, kept up. Calls are written at once; what comes of them comes later.
 
     Signals are delivered only when their sender owns the name subscribed to: on the system bus anybody
     may send a signal to anybody, so a forged PrepareForSleep or LockedHint would else be believed.
@@ -102,6 +102,7 @@ class Bus:
         self._wire: Wire | None = None
         self._ready = False
         self._lost = asyncio.Event()
+        self._tried = asyncio.Event()
         self._serials = itertools.count(1)
         self._pending: dict[int, tuple[asyncio.Future[Reply], asyncio.TimerHandle]] = {}
         self._subscriptions: list[_Subscription] = []
@@ -122,11 +123,13 @@ class Bus:
         """Tell when a service comes and goes; a lost connection counts as gone. Before ``start``."""
         self._watches.append(_Watch(name, appeared, vanished))
 
-    async def start(self) -> None:
-        """Connect, and keep connected; returns after the first attempt, whatever came of it."""
-        tried = asyncio.Event()
-        self._task = asyncio.create_task(self._keep_connected(tried), name="system bus")
-        await tried.wait()
+    def start(self) -> None:
+        """Connect in the background, and keep connected."""
+        self._task = asyncio.create_task(self._keep_connected(), name="system bus")
+
+    async def tried(self) -> None:
+        """Wait for the end of the first attempt to connect, whatever came of it."""
+        await self._tried.wait()
 
     async def close(self) -> None:
         """Stop; calls under way fail with BusDown."""
@@ -154,7 +157,7 @@ class Bus:
             self._wire.send(message.serialise(serial=serial))
         return future
 
-    async def _keep_connected(self, tried: asyncio.Event) -> None:
+    async def _keep_connected(self) -> None:
         attempts = 0
         while True:
             self._lost.clear()
@@ -174,10 +177,10 @@ class Bus:
             else:
                 attempts = 0
                 self._outage.ended()
-                tried.set()
+                self._tried.set()
                 await self._lost.wait()
                 self._outage.failed(error="connection lost")
-            tried.set()
+            self._tried.set()
             attempts += 1
             await asyncio.sleep(min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(attempts, 10)) * self._jitter())
 

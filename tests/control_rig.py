@@ -27,7 +27,7 @@ STATUS: dict[str, Any] = {
         "state": "normal", "vehicle_mv": 13_800, "dock_mv": None, "tablet_ma": 900, "tablet_percent": 87,
         "shedding": False, "run_on_ms_left": None,
     },
-    "problems": [],
+    "enforcement": {"decision": 3, "locked": False, "actions": {"logind": {"ok": True, "detail": ""}}},
 }  # fmt: skip
 WHY_IGNITION: dict[str, Any] = {
     "topic": "ignition", "verdict": "running", "rule": "ignition.wire_and_rotation",
@@ -41,18 +41,24 @@ WHY_IGNITION: dict[str, Any] = {
     "conflicts": [],
 }  # fmt: skip
 QUEUE: dict[str, Any] = {
-    "streams": [
-        {"stream": "alarm", "pending": 0, "last_seq": 12, "acked_seq": 12, "bytes": 4096},
-        {"stream": "telemetry", "pending": 40, "last_seq": 900, "acked_seq": 860, "bytes": 65_536},
-    ],
-    "uplink": {"connected": True, "pending_acks": 1},
-    "problems": [],
-}
+    "alarm": {
+        "head": 12, "hash": "ab", "acknowledged": 12, "pending": 0, "bytes": 4096, "quota": 65536,
+        "refused": 0,
+    },
+    "telemetry": {
+        "head": 900, "hash": "cd", "acknowledged": 860, "pending": 40, "bytes": 65536, "quota": 1 << 20,
+        "refused": 0,
+    },
+}  # fmt: skip
 EVENTS: dict[str, Any] = {
+    "now_ns": 5_000_000_000,
     "events": [
-        {"stream": "alarm", "kind": "enforcement.changed", "age_ms": 3000, "body": {"posture": "locked"}}
-    ]
-}
+        {
+            "stream": "alarm", "kind": "enforcement.changed", "boot_ns": 2_000_000_000,
+            "fields": {"posture": "locked"},
+        }
+    ],
+}  # fmt: skip
 
 
 def why(args: Mapping[str, Any]) -> object:
@@ -62,11 +68,17 @@ def why(args: Mapping[str, Any]) -> object:
     return {**WHY_IGNITION, "topic": topic}
 
 
+def events(args: Mapping[str, Any]) -> object:
+    if args["last"] < 1:
+        raise Refusal("bad_request", "last: expected 1 or more", "give a number")
+    return EVENTS
+
+
 def verbs(**others: Verb) -> dict[str, Verb]:
     return {
         "status": Verb(lambda _args: STATUS),
         "why": Verb(why, consults=True),
-        "events": Verb(lambda args: {"events": EVENTS["events"][: args.get("last", 20)]}, consults=True),
+        "events": Verb(events, consults=True),
         "queue": Verb(lambda _args: QUEUE),
         "version": Verb(lambda _args: {"version": "0.1.0", "protocol": 1}),
         "stop": Verb(lambda _args: {}, changes=True),

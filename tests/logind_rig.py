@@ -71,6 +71,10 @@ class Rig:
                 self.changed.clear()
                 await self.changed.wait()
 
+    async def connect(self) -> None:
+        self.bus.start()
+        await self.bus.tried()
+
     async def settle(self) -> None:
         """A round trip by the bus and the double: what was sent before it has arrived."""
         await Login1(self.bus).sessions()

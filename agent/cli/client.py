@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ ANSWER_S = 12.0  # ours: a little longer than the agent gives its own handlers
 ANSWER_MAX = 8 << 20  # bytes, ours
 
 OK, NOT_WELL, USAGE, NOT_RUNNING, REFUSED, PROTOCOL = 0, 1, 2, 3, 4, 5
+_EXIT_OF = {"bad_request": USAGE, "forbidden": REFUSED, "busy": REFUSED, "starting": NOT_RUNNING}
 
 
 class ClientError(Exception):
@@ -58,17 +60,16 @@ class Client:
     def ask(self, verb: str, reason: str | None, args: Mapping[str, object]) -> Any:
         """Send a request and return its result."""
         request = {"id": 1, "verb": verb, "args": dict(args)} | ({"reason": reason} if reason else {})
-        try:
+        # Who is turned away is told so at once, perhaps before this is sent: the answer is there to be read.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(json.dumps(request).encode() + b"\n")
-        except OSError as error:
-            raise _lost(str(error)) from error
         answer = self._read()
         if answer.get("ok") is True:
             return answer.get("result")
         error_ = answer.get("error")
         if not isinstance(error_, dict):
             raise ClientError(PROTOCOL, f"not an answer: {answer!r:.200}", "is this the agent's socket?")
-        code = REFUSED if error_.get("code") in ("forbidden", "busy") else PROTOCOL
+        code = _EXIT_OF.get(str(error_.get("code")), PROTOCOL)
         raise ClientError(code, f"{verb}: {error_.get('message')}", str(error_.get("hint", "")))
 
     def events(self) -> Iterator[dict[str, Any]]:

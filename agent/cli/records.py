@@ -1,4 +1,4 @@
-"""`ivmactl events | queue`: the last records in memory, and what still waits for the fleet."""
+"""`ivmactl events | queue`: the newest records, and what still waits for the fleet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     events.add_argument("-n", "--last", type=int, default=20, metavar="N", help="how many [20]")
     events.set_defaults(run=_events)
     queue = commands.add_parser(
-        "queue", parents=[common], help="streams, what is pending, the way to the fleet"
+        "queue", parents=[common], help="each stream: last record, acknowledged, pending"
     )
     queue.set_defaults(run=_queue)
 
@@ -24,30 +24,28 @@ def _events(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         text.show_json(result)
         return OK
+    now_ms = result["now_ns"] // 1_000_000
     text.table(
-        ("age", "stream", "kind", "what"),
+        ("age", "stream", "kind", "fields"),
         [
             (
-                text.duration(event.get("age_ms")),
-                text.word(event.get("stream")),
-                text.word(event.get("kind")),
-                text.details(event.get("body", {})),
+                text.duration(now_ms - event["boot_ns"] // 1_000_000),
+                text.word(event["stream"]),
+                text.word(event["kind"]),
+                text.details(event["fields"]),
             )
-            for event in result.get("events", [])
+            for event in result["events"]
         ],
     )
     return OK
 
 
 def _queue(client: Client, options: argparse.Namespace) -> int:
-    result: dict[str, Any] = client.ask("queue", options.reason, {})
+    streams: dict[str, dict[str, Any]] = client.ask("queue", options.reason, {})
     if options.json:
-        text.show_json(result)
+        text.show_json(streams)
     else:
-        text.records(result.get("streams", []))
-        for name, part in result.items():
-            if isinstance(part, dict):
-                print(f"{name}: {text.details(part)}")
-        for problem in result.get("problems", []):
-            print(f"problem: {text.word(problem)}")
-    return NOT_WELL if result.get("problems") else OK
+        heads = ("head", "acknowledged", "pending", "bytes", "quota", "refused")
+        rows = [(name, *(text.word(stream[head]) for head in heads)) for name, stream in streams.items()]
+        text.table(("stream", *heads), rows)
+    return NOT_WELL if any(stream["refused"] for stream in streams.values()) else OK

@@ -30,17 +30,26 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _status(client: Client, options: argparse.Namespace) -> int:
     result: dict[str, Any] = client.ask("status", options.reason, {})
+    problems = _problems(result)
     if options.json:
         text.show_json(result)
     else:
-        text.table(
-            ("what", "state", "details"),
-            [_row(name, part) for name, part in result.items() if name != "problems"],
-        )
-        for problem in result.get("problems", []):
-            print(f"problem: {text.word(problem)}")
-    usable = result.get("tether", {}).get("usable") is True
-    return OK if usable and not result.get("problems") else NOT_WELL
+        text.table(("what", "state", "details"), [_row(name, part) for name, part in result.items()])
+        for problem in problems:
+            print(f"problem: {problem}")
+    return NOT_WELL if problems else OK
+
+
+def _problems(status: Mapping[str, Any]) -> list[str]:
+    problems = []
+    if status["tether"]["usable"] is not True:
+        problems.append("the tablet is locked; `ivmactl why tether` says why")
+    if status["ignition"]["conflicts"]:
+        problems.append("sources of the ignition contradict each other; see `ivmactl why ignition`")
+    for name, action in status.get("enforcement", {}).get("actions", {}).items():
+        if action.get("ok") is False:
+            problems.append(f"{name} could not verify the lock: {text.word(action.get('detail'))}")
+    return problems
 
 
 def _row(name: str, part: object) -> tuple[str, str, str]:

@@ -76,12 +76,3 @@ def _rich_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         shown.add_row(*(Text(cell) for cell in row))
     Console().print(shown)
-
-
-def records(items: Sequence[Mapping[str, Any]]) -> None:
-    """Print a list of alike objects, a column for each key."""
-    heads = list(dict.fromkeys(key for item in items for key in item))
-    table(
-        [head.replace("_", " ") for head in heads],
-        [[_detail(item.get(head)) for head in heads] for item in items],
-    )

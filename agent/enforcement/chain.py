@@ -34,6 +34,7 @@ class Chain:
         self._newest = -1
         self._locked = False
         self._running: set[asyncio.Future[Outcome]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
         self.ignored = 0
 
     async def start(self) -> None:
@@ -42,6 +43,8 @@ class Chain:
 
     async def close(self) -> None:
         """Stop keeping watch; what is locked stays locked."""
+        for task in self._waiting:
+            task.cancel()
         running = list(self._running)
         self._cancel(running)
         if running:
@@ -81,6 +84,24 @@ class Chain:
                 action.release(order)
             except Exception as error:  # nor from ending its prohibition
                 log.error("enforcement.action_failed", action=action.name, error=str(error), exc_info=True)
+
+    def once_verified(self, do: Callable[[], None], within_s: float) -> None:
+        """Call ``do`` when every lock has its outcome or the time is over; at once if none is under way.
+
+        For the inhibitor of a sleep: a tablet that sleeps before its screen locker ran shows the session
+        for a moment when it wakes.
+        """
+        if not self._running:
+            do()
+            return
+
+        async def wait() -> None:
+            await asyncio.wait(list(self._running), timeout=within_s)
+            do()
+
+        task = asyncio.create_task(wait(), name="locked before sleep")
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
 
     def status(self) -> dict[str, object]:
         """What `ivmactl status` shows, as JSON."""

@@ -59,7 +59,8 @@ class LogindAction(EnforcementAction):
     def lock(self, order: Lock) -> Awaitable[Outcome]:
         begun = self._around.now()
         asked = [self._login1.lock_all()]
-        self._asked_ns = self._around.now() - order.cause.at
+        if order.decision != self._decision:  # else the session was used again: that decision is old
+            self._asked_ns = self._around.now() - order.cause.at
         self._stop()
         self._decision = order.decision
         first: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()

@@ -94,7 +94,7 @@ async def test_every_consultation_is_audited_with_who_and_why(tmp_path: Path) ->
     async with serving(tmp_path / "s", audits=audits):
         await ask(
             tmp_path / "s",
-            b'{"verb":"events","reason":"complaint 7"}\n',
+            b'{"verb":"events","reason":"complaint 7","args":{"last":9}}\n',
             b'{"verb":"status"}\n',
             b'{"verb":"subscribe"}\n',
         )
@@ -185,8 +185,9 @@ os.setgroups([int(g) for g in sys.argv[2:]])
 os.setgid({NOBODY}); os.setuid({NOBODY})
 s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f = s.makefile("rb")
 for verb in ("version", "stop"):
-    s.sendall(json.dumps({{"verb": verb}}).encode() + b"\\n")
-    print(f.readline().decode().strip(), flush=True)
+    try: s.sendall(json.dumps({{"verb": verb}}).encode() + b"\\n")
+    except BrokenPipeError: pass
+    print(f.readline().decode(), end="", flush=True)
 """
 
 

@@ -20,7 +20,7 @@ QUICK: Mapping[str, object] = {"verify_ms": 80}
 async def enforcing(folder: Path, settings: Mapping[str, object] = QUICK) -> AsyncIterator[tuple[Rig, Chain]]:
     async with logind_rig(folder) as rig:
         chain = Chain([LogindAction(settings, rig.around)], rig.observe, boot_now)
-        await rig.bus.start()
+        await rig.connect()
         await chain.start()
         try:
             yield rig, chain
@@ -196,6 +196,30 @@ async def test_a_lock_without_a_bus_takes_as_soon_as_there_is_one(tmp_path: Path
         await rig.until(lambda: len(rig.of(LockOutcome)) == 2)
         assert rig.of(LockOutcome)[1].ok
         assert session.locked
+
+
+@looped
+async def test_a_sleep_can_wait_for_the_lock_but_not_for_ever(tmp_path: Path) -> None:
+    async with enforcing(tmp_path) as (rig, chain):
+        done: list[bool] = []
+
+        def now_sleep() -> None:
+            done.append(session.locked)
+            rig.changed.set()
+
+        session = rig.logind.add(SimSession("2", after_s=0.03))
+        chain.once_verified(now_sleep, 2.0)
+        assert done == [False]  # nothing was under way
+        chain.lock(lock_order(1))
+        chain.once_verified(now_sleep, 2.0)
+        await rig.until(lambda: len(done) == 2)
+        assert done[1]
+        session.obeys = Obeys.NO
+        rig.logind.unlock(session)
+        chain.lock(lock_order(2))
+        chain.once_verified(now_sleep, 0.01)
+        await rig.until(lambda: len(done) == 3)
+        assert not done[2]
 
 
 @looped

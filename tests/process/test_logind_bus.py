@@ -26,7 +26,7 @@ async def test_reads_the_sessions_with_what_decides_whether_they_count(tmp_path:
         rig.logind.add(SimSession("3", hint=True))
         rig.logind.add(SimSession("c1", kind="greeter"))
         rig.logind.add(SimSession("9", remote=True))
-        await rig.bus.start()
+        await rig.connect()
         sessions = {session.id: session for session in await Login1(rig.bus).sessions()}
     assert sessions.keys() == {"3", "c1", "9"}
     assert sessions["3"].locked
@@ -36,7 +36,7 @@ async def test_reads_the_sessions_with_what_decides_whether_they_count(tmp_path:
 @looped
 async def test_an_inhibitor_is_a_descriptor_and_closing_it_releases(tmp_path: Path) -> None:
     async with logind_rig(tmp_path) as rig:
-        await rig.bus.start()
+        await rig.connect()
         descriptor = await Login1(rig.bus).inhibit("sleep:shutdown", "test")
         assert rig.logind.inhibited("sleep")
         os.close(descriptor)
@@ -48,7 +48,7 @@ async def test_an_inhibitor_is_a_descriptor_and_closing_it_releases(tmp_path: Pa
 async def test_a_refused_call_brings_the_name_and_words_of_the_error(tmp_path: Path) -> None:
     async with logind_rig(tmp_path) as rig:
         rig.logind.refuse["LockSessions"] = "org.freedesktop.DBus.Error.AccessDenied"
-        await rig.bus.start()
+        await rig.connect()
         with pytest.raises(CallRefused, match="refused by the rig") as caught:
             await Login1(rig.bus).lock_all()
     assert caught.value.name == "org.freedesktop.DBus.Error.AccessDenied"
@@ -60,7 +60,7 @@ async def test_a_call_that_nobody_answers_ends_by_its_time(tmp_path: Path) -> No
         mute = await MessageBus(bus_address=rig.address).connect()
         mute.add_message_handler(lambda message: message.member == "Mute")
         await mute.request_name("ivma.test.Mute")
-        await rig.bus.start()
+        await rig.connect()
         with pytest.raises(CallTimeout, match=r"Mute: no answer in 0\.05 s"):
             await rig.bus.call(
                 new_method_call(DBusAddress("/", bus_name="ivma.test.Mute", interface="ivma.test.I"), "Mute"),
@@ -72,7 +72,8 @@ async def test_a_call_that_nobody_answers_ends_by_its_time(tmp_path: Path) -> No
 @looped
 async def test_without_a_bus_a_call_fails_at_once_and_start_returns(tmp_path: Path) -> None:
     bus = Bus(lambda: 0.1, f"unix:path={tmp_path}/nobody")
-    await bus.start()
+    bus.start()
+    await bus.tried()
     with pytest.raises(BusDown):
         await bus.call(new_method_call(_MANAGER, "LockSessions"))
     await bus.close()
@@ -83,7 +84,7 @@ async def test_a_signal_of_an_impostor_is_not_believed(tmp_path: Path) -> None:
     async with logind_rig(tmp_path) as rig:
         told: list[bool] = []
         Login1(rig.bus).on_prepare(told.append, told.append)
-        await rig.bus.start()
+        await rig.connect()
         impostor = await MessageBus(bus_address=rig.address).connect()
         forged = Message.new_signal(ROOT, MANAGER, "PrepareForSleep", "b", [True])
         impostor.send(forged)
@@ -110,7 +111,7 @@ async def test_comes_back_when_the_bus_does_and_tells_of_the_service(tmp_path: P
             back.set()
 
         Login1(rig.bus).on_presence(appeared, lambda: presence.append("vanished"))
-        await rig.bus.start()
+        await rig.connect()
         under_way = rig.bus.call(new_method_call(_MANAGER, "ListSessions"))
         await under_way
         back.clear()
@@ -129,7 +130,7 @@ async def test_logind_restarting_is_gone_and_back(tmp_path: Path) -> None:
     async with logind_rig(tmp_path) as rig:
         presence: list[str] = []
         Login1(rig.bus).on_presence(lambda: presence.append("appeared"), lambda: presence.append("vanished"))
-        await rig.bus.start()
+        await rig.connect()
         await rig.logind.stop()
         await rig.logind.start()
         await rig.settle()
@@ -146,7 +147,8 @@ async def test_a_peer_that_is_no_bus_is_left_alone(tmp_path: Path) -> None:
 
     server = await asyncio.start_unix_server(noise, tmp_path / "noise")
     bus = Bus(lambda: 0.1, f"unix:path={tmp_path}/noise")
-    await bus.start()
+    bus.start()
+    await bus.tried()
     assert not bus.connected
     await bus.close()
     server.close()

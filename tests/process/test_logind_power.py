@@ -16,7 +16,7 @@ from tests.logind_rig import Rig, logind_rig
 async def power(folder: Path, *, delay_max_s: float = 5.0) -> AsyncIterator[tuple[Rig, LogindPower]]:
     async with logind_rig(folder, delay_max_s=delay_max_s) as rig:
         actions = LogindPower(rig.around)
-        await rig.bus.start()
+        await rig.connect()
         await actions.start()
         await rig.until(lambda: rig.logind.inhibited("sleep") and rig.logind.inhibited("shutdown"))
         try:
