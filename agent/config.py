@@ -23,7 +23,7 @@ from msgspec import Meta
 from agent.core import policy as core_policy
 from agent.core.policy import Policy
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 FilePath = Annotated[str, Meta(min_length=1, max_length=4096)]
 
 
@@ -129,13 +129,15 @@ class Quotas(Section, frozen=True, kw_only=True):
     alarm: Annotated[int, _doc("Quota of the alarm stream, bytes.", ge=1 << 20, le=1 << 34)] = 16 << 20
     audit: Annotated[int, _doc("Quota of the audit stream, bytes.", ge=1 << 20, le=1 << 34)] = 16 << 20
     state: Annotated[int, _doc("Quota of the state stream, bytes.", ge=1 << 20, le=1 << 34)] = 32 << 20
-    telemetry: Annotated[int, _doc("Quota of the telemetry stream, bytes.", ge=1 << 20, le=1 << 34)] = 128 << 20
+    telemetry: Annotated[int, _doc("Quota of the telemetry stream, bytes.", ge=1 << 20, le=1 << 34)] = (
+        128 << 20
+    )
 
 
 class Store(Section, frozen=True, kw_only=True):
-    telemetry_commit_ms: Annotated[
-        int, _doc("Commit group of telemetry, ms: what a power cut may cost.", ge=1000, le=30_000)
-    ] = 5000
+    telemetry_commit_s: Annotated[
+        int, _doc("Commit group of telemetry, s: what a power cut may cost.", ge=1, le=30)
+    ] = 5
     retain_days: Annotated[
         int, _doc("Boot time that acknowledged records stay on the tablet, days.", ge=0, le=60)
     ] = 14
@@ -176,6 +178,11 @@ class Config:
     settings: Settings
     policy: Policy
     digest: str  # first 16 hex digits of the file's SHA-256
+
+    def needs_restart(self, other: Config) -> bool:
+        """Whether the two differ in more than the policy, which alone takes effect in a running agent."""
+        mine, theirs = msgspec.structs.asdict(self.settings), msgspec.structs.asdict(other.settings)
+        return any(mine[key] != theirs[key] for key in mine if key != "policy")
 
     @property
     def state_dir(self) -> Path:

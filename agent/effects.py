@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -34,15 +35,23 @@ class DockPort(Protocol):
 
 
 class FleetLink(Protocol):
-    """The way to the fleet, as far as effects go. ``drain`` answers through its callback, once."""
+    """The way to the fleet, as far as effects go."""
 
     def announce(self, what: str) -> None: ...
     def shed(self, on: bool) -> None: ...
-    def drain(self, until: BootNs, done: Callable[[int], None]) -> None: ...
+
+    def drain(self, until: BootNs) -> asyncio.Future[int]:
+        """Send what can be sent until then; the number of records that are left."""
 
 
 class NoFleet:
     """A tablet without a configured broker: records stay, a drain is over at once."""
+
+    def start(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self, timeout_s: float) -> bool:
+        return True
 
     def announce(self, what: str) -> None:
         """Nobody to tell."""
@@ -50,8 +59,10 @@ class NoFleet:
     def shed(self, on: bool) -> None:
         """Nothing to save."""
 
-    def drain(self, until: BootNs, done: Callable[[int], None]) -> None:
-        done(0)
+    def drain(self, until: BootNs) -> asyncio.Future[int]:
+        drained: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        drained.set_result(0)
+        return drained
 
 
 class Effector:
@@ -98,8 +109,12 @@ class Effector:
             case Shed(on=on):
                 self._fleet.shed(on)
             case Drain(until=until):
-                self._fleet.drain(until, lambda pending: self._observe(Drained(self._now(), pending)))
+                self._fleet.drain(until).add_done_callback(self._drained)
             case Explain(decision=decision):
                 self._explained(decision)
             case _:
                 raise TypeError(f"no runner for {type(effect).__name__}; add one in agent/effects.py")
+
+    def _drained(self, future: asyncio.Future[int]) -> None:
+        if not future.cancelled():
+            self._observe(Drained(self._now(), future.result()))

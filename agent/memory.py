@@ -1,4 +1,4 @@
-"""What outlives a restart, as bytes in the store. Unreadable memory is no memory: nothing is granted by it."""
+"""What outlives a restart, as bytes in the store. Unreadable memory is no memory and grants nothing."""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from agent.control import Refusal, Verb
 from agent.core import explain
+from agent.core.state import State
 from agent.core.types import BootNs, Decision, Effects, Explain, Observation, Write
-from agent.runtime import Runtime, State
+from agent.runtime import Runtime
 
 # Ours: a shift's worth of changes. Sealed records cannot be read back from the store; this can.
 RING = 500

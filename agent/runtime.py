@@ -18,7 +18,6 @@ from agent.core.policy import Policy
 from agent.core.records import Record
 from agent.core.state import State
 from agent.core.types import (
-    SECOND,
     Basis,
     BootNs,
     DeadlineReached,
@@ -39,6 +38,8 @@ log = structlog.get_logger()
 INBOX_LIMIT = 1024
 # A loosening that rests on fresh proof waits this long for a slow or failed store (2-behaviour, ours).
 PROOF_WAIT_S = 1.0
+# Sleeping and powering off wait at most what logind grants an inhibitor by default (InhibitDelayMaxSec).
+POWER_WAIT_S = 5.0
 
 
 class Ledger(Protocol):
@@ -161,26 +162,18 @@ class Runtime:
             task.add_done_callback(self._waiting.discard)
 
     async def _after(self, commit: asyncio.Future[object], locked: int | None, later: list[Effect]) -> None:
-        on_proof = any(isinstance(effect, Release) and effect.basis is Basis.PROOF for effect in later)
-        try:
-            await asyncio.wait_for(asyncio.shield(commit), PROOF_WAIT_S if on_proof else None)
-        except TimeoutError:
-            log.warning("store.slow", waited_s=PROOF_WAIT_S, effect="release on proof goes ahead")
-        except OSError as error:
-            log.warning("store.failed", error=str(error))
-            later = [effect for effect in later if self._may_pass_failed_store(effect)]
-        else:
-            if locked is not None:
-                self._marker.clear(locked)
+        await asyncio.wait({commit}, timeout=_patience_s(later))
+        durable = commit.done() and commit.exception() is None
+        if durable and locked is not None:
+            self._marker.clear(locked)
+        if not durable and later:
+            log.warning("store.not_durable", effects=[type(effect).__name__ for effect in later])
         for effect in later:
+            if not durable and _needs_durability(effect):
+                continue
             if isinstance(effect, Release) and effect.decision != self.state.decision:
                 continue  # a newer decision has overtaken it
             self._run(effect)
-
-    @staticmethod
-    def _may_pass_failed_store(effect: Effect) -> bool:
-        """Proof, and going to sleep or off, pass a store that has failed; a grant does not."""
-        return not (isinstance(effect, Release) and effect.basis is Basis.GRANT)
 
     def _arm(self) -> None:
         if self._timer is None:
@@ -191,4 +184,13 @@ class Runtime:
             self._timer.set(deadline)
 
 
-__all__ = ["SECOND", "Ledger", "LockMarker", "Runtime", "Timer"]
+def _needs_durability(effect: Effect) -> bool:
+    """A grant that the store does not hold could be used twice; proof needs no store."""
+    return isinstance(effect, Release) and effect.basis is Basis.GRANT
+
+
+def _patience_s(later: list[Effect]) -> float | None:
+    """How long effects wait for a slow or failed store; None: until it is durable, or refused."""
+    if not later or any(_needs_durability(effect) for effect in later):
+        return None
+    return PROOF_WAIT_S if any(isinstance(effect, Release) for effect in later) else POWER_WAIT_S

@@ -53,6 +53,10 @@ class Layout:
         return self.root / "state"
 
     @property
+    def queue(self) -> Path:
+        return self.state / "queue.db"
+
+    @property
     def runtime(self) -> Path:
         return self.root / "run"
 
@@ -112,11 +116,11 @@ def tables(layout: Layout, pairing: Pairing, profile: str, broker_port: int) -> 
         "sync": {
             "host": "127.0.0.1",
             "port": broker_port,
-            "signing_key_file": layout.keys / "devices" / f"{DEVICE}.pem",
+            "signing_key_file": layout.keys / "devices" / f"{DEVICE}.key",
             "depot_key_file": layout.keys / "depot.pub",
             "fleet_key_file": layout.keys / "fleet.pub",
         },
-        "store": {"telemetry_commit_ms": 1000},
+        "store": {"telemetry_commit_s": 1},
     }
 
 

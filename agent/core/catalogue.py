@@ -159,6 +159,16 @@ QUEUE_SHED = RecordKind(
     ),
 )  # fmt: skip
 
+SYNC_TROUBLE = RecordKind(
+    "sync.trouble", Stream.ALARM, 1,
+    "The way to the fleet needs a person: a foreign chain, refused or unanswered batches.", YEAR,
+    (
+        _text("stream", "the stream concerned"),
+        _text("trouble", "what kind of trouble"),
+        _text("detail", "what was seen"),
+    ),
+)  # fmt: skip
+
 LOCAL_ACCESS = RecordKind(
     "access.local", Stream.AUDIT, 1,
     "Log of consultation (DPA 2018 s62): who read records on the tablet, and when.", YEAR,

@@ -1,0 +1,342 @@
+"""ivma-agent: the composition root, the only file that wires drivers, sync and core.
+
+    ivma-agent run [--config FILE]      run until SIGTERM or SIGINT; SIGHUP reads the policy anew
+    ivma-agent check-config FILE        say whether a configuration is good
+
+Exit codes: 0 stopped in order, 2 usage, 70 it could not be started, 75 another agent runs, 78 no usable
+configuration (sysexits.h: EX_SOFTWARE, EX_TEMPFAIL, EX_CONFIG).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import importlib.metadata
+import os
+import random
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import logs  # before anything that imports structlog
+from agent.clock import boot_now
+from agent.config import Can, Config, ConfigError, Keeper, Sync, load
+from agent.control import ControlError
+from agent.core.catalogue import SYNC_TROUBLE
+from agent.core.records import Stream
+from agent.daemon import Daemon, Fleet, Hooks, Parts, Port
+from agent.dbus import Bus
+from agent.effects import NoFleet
+from agent.enforcement.base import EnforcementAction, SettingsError, Surroundings
+from agent.enforcement.chain import Chain
+from agent.power_actions import LogindPower, PowerActions
+from drivers import registry
+from drivers.ports.can import CanPort, opener
+from drivers.ports.power_supply import PowerSupply
+from drivers.ports.serial import SerialLink
+from drivers.spec import DockSettings, DockSpec
+from drivers.vehicles.profile import load as load_profile
+from drivers.vehicles.tables import ProfileError
+from drivers.vehicles.watch import CompiledProfile
+from sync.clock import SystemClock, parse_boot_id
+from sync.errors import StoreInUse
+from sync.keys import KeyFileError, load_public
+from sync.store import Store
+from sync.writer import StoreThread
+
+if TYPE_CHECKING:
+    from drivers.ports.udev import Udev, UdevEvent
+    from drivers.vehicles.codec import Profile
+    from sync.session_types import Report
+
+EX_SOFTWARE, EX_TEMPFAIL, EX_CONFIG = 70, 75, 78
+DEFAULT_CONFIG = Path("/etc/ivma/agent.toml")
+DAY_S = 86_400
+KEY_BYTES = 32  # of a dock's pairing key; docs/dock-link.md
+
+
+class StartError(Exception):
+    """The daemon cannot start; the text says what is wrong and what to do."""
+
+
+class Builder:
+    """Makes the parts that a configuration names; what it does not name is not imported."""
+
+    def __init__(self, config: Config, boot_id: str, hooks: Hooks) -> None:
+        self._settings = config.settings
+        self._state_dir = config.state_dir
+        self._boot_id = parse_boot_id(boot_id)
+        self._hooks = hooks
+        self._system_bus: Bus | None = None
+        self._udev: Udev | None = None
+
+    def parts(self) -> Parts:
+        """Everything, in the order in which one part needs another."""
+        around = Surroundings(self._hooks.observe, boot_now, self._bus)
+        chain = Chain(self._actions(around), self._hooks.observe, boot_now)
+        power = self._power(around)
+        docks = self._docks()
+        buses = self._buses()
+        supplies = PowerSupply(Path(self._settings.paths.power_supply), self._hooks.observe, boot_now)
+        queue, fleet, sync_status = self._queue_and_fleet()
+        udev = self._hotplug()
+        udev.subscribe("power_supply", lambda _event: supplies.changed())
+
+        def tty_changed(_event: UdevEvent) -> None:
+            for link in docks.values():
+                link.poke()
+
+        udev.subscribe("tty", tty_changed)
+        ports: list[Port] = [*buses.values(), supplies, udev]
+        return Parts(
+            queue,
+            chain,
+            power,
+            self._system_bus,
+            list(docks.values()),
+            ports,
+            fleet,
+            {
+                "docks": lambda: {name: link.counters().values for name, link in docks.items()},
+                "can": lambda: {name: _bus_status(bus) for name, bus in buses.items()},
+                "enforcement": chain.status,
+                "power_actions": power.status,
+                "sync": sync_status,
+            },
+        )
+
+    # --- the tablet ---
+
+    def _bus(self) -> Bus:
+        if self._system_bus is None:
+            self._system_bus = Bus(random.random)
+        return self._system_bus
+
+    def _actions(self, around: Surroundings) -> list[EnforcementAction]:
+        chosen = self._settings.enforcement
+        actions = []
+        for name in chosen.actions:
+            make: Any = registry.load(registry.ENFORCEMENT, name)
+            actions.append(make(chosen.settings.get(name, {}), around))
+        return actions
+
+    def _power(self, around: Surroundings) -> PowerActions:
+        if self._settings.enforcement.power == "console":
+            from agent.power_console import ConsolePower
+
+            return ConsolePower(around.observe, around.now)
+        return LogindPower(around)
+
+    # --- hardware ---
+
+    def _hotplug(self) -> Udev:
+        if self._udev is None:
+            from drivers.ports.udev import Udev
+
+            self._udev = Udev()
+        return self._udev
+
+    def _docks(self) -> dict[str, SerialLink]:
+        links = {}
+        for dock in self._settings.dock:
+            spec = registry.load(registry.DOCKS, dock.model)
+            if not isinstance(spec, DockSpec):
+                raise StartError(f"dock {dock.name}: `{dock.model}` of {registry.DOCKS} is no DockSpec")
+            settings = DockSettings(
+                dock.name, dock.serial, dock.vehicle_id, _pairing_key(Path(dock.key_file))
+            )
+            locate = self._locator(dock.port, dock.match)
+            session = spec.build(settings, secrets.token_bytes)
+            links[dock.name] = SerialLink(session, locate, self._hooks.observe, boot_now, dock.baud)
+        return links
+
+    def _locator(self, port: str | None, match: Mapping[str, str]) -> Callable[[], str | None]:
+        if port is not None:
+            return lambda: port
+        return functools.partial(self._hotplug().find, "tty", match)
+
+    def _buses(self) -> dict[str, CanPort]:
+        profile = self._profile()
+        return {} if profile is None else {can.name: self._can(can, profile) for can in self._settings.can}
+
+    def _profile(self) -> Profile | None:
+        name = self._settings.vehicle.profile
+        if name is None:
+            return None
+        if "/" in name:
+            return load_profile(Path(name))
+        offered: Any = registry.load(registry.VEHICLES, name)
+        profile: Profile = offered()
+        return profile
+
+    def _can(self, can: Can, profile: Profile) -> CanPort:
+        compiled = CompiledProfile(profile, can.name)
+        open_bus = opener(can.interface, can.channel, compiled)
+        return CanPort(can.name, open_bus, compiled, self._hooks.observe, boot_now)
+
+    # --- the queue and its way to the fleet ---
+
+    def _queue_and_fleet(self) -> tuple[StoreThread, Fleet, Callable[[], object]]:
+        sync = self._settings.sync
+        if sync is None:
+            return self._queue(None, lambda _heads: None), NoFleet(), lambda: None
+        committed: list[Callable[[Mapping[Stream, int]], None]] = []
+        queue = self._queue(sync, lambda heads: committed[0](heads))
+        from sync.keys import Signer, Verifier, load_private
+        from sync.mqtt_types import Endpoint, Tls
+        from sync.topics import Topics
+        from sync.uplink import Uplink, UplinkConfig
+
+        device = self._settings.device
+        tls = None
+        if sync.tls is not None:
+            tls = Tls(Path(sync.tls.ca_file), Path(sync.tls.cert_file), Path(sync.tls.key_file))
+        uplink = Uplink(
+            UplinkConfig(
+                Topics(device.fleet, device.name),
+                self._boot_id,
+                Endpoint(sync.host, sync.port, device.name, tls, sync.keepalive_s),
+            ),
+            queue,
+            Signer(load_private(Path(sync.signing_key_file))),
+            Verifier(load_public(Path(sync.depot_key_file))),
+            boot_now,
+            random.random,
+            self._trouble,
+        )
+        committed.append(uplink.notify)
+        return queue, uplink, uplink.status
+
+    def _queue(self, sync: Sync | None, on_commit: Callable[[Mapping[Stream, int]], None]) -> StoreThread:
+        store = self._settings.store
+        quotas = {stream: getattr(store.quotas, stream.value) for stream in Stream}
+        fleet_key = load_public(Path(sync.fleet_key_file)) if sync and sync.fleet_key_file else None
+        generation = sync.fleet_key_generation if sync else 0
+
+        def open_store() -> Store:
+            sealer = None
+            if fleet_key is not None:
+                from sync.sealing import Sealer
+
+                sealer = Sealer(fleet_key, generation, secrets.token_bytes)
+            return Store(
+                self._state_dir / "queue.db",
+                self._settings.device.name,
+                self._boot_id,
+                SystemClock(),
+                secrets.token_bytes,
+                sealer=sealer,
+                quotas=quotas,
+                keep_acked_s=store.retain_days * DAY_S,
+            )
+
+        return StoreThread(
+            open_store,
+            boot_now,
+            on_health=self._hooks.store_health,
+            on_commit=on_commit,
+            telemetry_group_s=store.telemetry_commit_s,
+        )
+
+    def _trouble(self, report: Report) -> None:
+        self._hooks.record(
+            SYNC_TROUBLE.make(
+                boot_now(), stream=report.stream.value, trouble=report.trouble.value, detail=report.detail
+            )
+        )
+
+
+def _bus_status(bus: CanPort) -> dict[str, object]:
+    state = bus.state.value if bus.state else None
+    return {"state": state, "listen_only": bus.listen_only, **bus.counters.values}
+
+
+def _pairing_key(path: Path) -> bytes:
+    """A dock's pairing key from its file.
+
+    Raises:
+        StartError: not readable, readable by others, or not 64 hex digits.
+    """
+    try:
+        if path.stat().st_mode & 0o077:
+            raise StartError(f"{path}: other users can read this key; chmod 600 it and pair the dock again")
+        key = bytes.fromhex(path.read_text().strip())
+    except OSError as error:
+        raise StartError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise StartError(f"{path}: expected a pairing key of {2 * KEY_BYTES} hex digits")
+    return key
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    version = importlib.metadata.version("ivma-agent")
+    parser = argparse.ArgumentParser(prog="ivma-agent", description="The on-vehicle tablet agent.")
+    parser.add_argument("--version", action="version", version=version)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="run the daemon")
+    run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
+    check = verbs.add_parser("check-config", help="say whether a configuration file is good")
+    check.add_argument("file", type=Path)
+    arguments = parser.parse_args(argv)
+    if arguments.verb == "check-config":
+        return _check(arguments.file)
+    return _run(arguments.config, version)
+
+
+def _check(file: Path) -> int:
+    try:
+        config = load(file)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return EX_CONFIG
+    sys.stdout.write(f"{file}: good; digest {config.digest}\n")
+    return 0
+
+
+def _run(file: Path, version: str) -> int:
+    # systemd names the state folder; without it the copy lies beside the file.
+    copies = Path(os.environ.get("STATE_DIRECTORY", str(file.parent)))
+    keeper = Keeper(file, copies / f"{file.name}.last-good")
+    try:
+        config, problem = keeper.start()
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return EX_CONFIG
+    logs.configure(config.settings.logging.level, stream=sys.stderr, environ=os.environ)
+    try:
+        asyncio.run(_serve(config, keeper, version, problem))
+    except StoreInUse as error:
+        sys.stderr.write(f"{error}\n")
+        return EX_TEMPFAIL
+    except (
+        ControlError,
+        KeyFileError,
+        OSError,
+        ProfileError,
+        SettingsError,
+        StartError,
+        registry.NotRegisteredError,
+    ) as error:
+        sys.stderr.write(f"ivma-agent cannot start: {error}\n")
+        return EX_SOFTWARE
+    return 0
+
+
+async def _serve(config: Config, keeper: Keeper, version: str, problem: str | None) -> None:
+    def build(config: Config, boot_id: str, hooks: Hooks) -> Parts:
+        return Builder(config, boot_id, hooks).parts()
+
+    await Daemon(config, keeper, version, build).run(problem)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
