@@ -7,7 +7,7 @@ kind its columns, each ``[mode, values]``: mode 0 plain, mode 1 a first integer 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
 from operator import sub
@@ -53,7 +53,10 @@ class ColumnEncoder:
             LocalProtocolError: a value that no body can hold, or more than fits one body.
         """
         try:
-            plain = self._encode(_columns(records))
+            try:
+                plain = self._encode(_columns(records, _differences))
+            except OverflowError:  # a difference, or the value itself, is beyond 64 bits
+                plain = self._encode(_columns(records, _as_they_are))
         except (OverflowError, UnicodeEncodeError) as error:
             raise LocalProtocolError(f"a record cannot be encoded: {error}") from error
         body = self._compress(plain)
@@ -65,11 +68,15 @@ class ColumnEncoder:
         return body
 
 
-def _columns(records: Sequence[Record]) -> tuple[object, ...]:
+_Values = tuple[object, ...]
+_Packed = tuple[int, Sequence[object]]
+
+
+def _columns(records: Sequence[Record], column: Callable[[_Values], _Packed]) -> tuple[object, ...]:
     times = [record.at for record in records]
     kinds: dict[str, int] = {}
     order: list[int] = []
-    bodies: list[list[tuple[object, ...]]] = []
+    bodies: list[list[_Values]] = []
     table: list[tuple[str, int, list[str]]] = []
     for record in records:
         kind = record.kind
@@ -80,11 +87,15 @@ def _columns(records: Sequence[Record]) -> tuple[object, ...]:
             bodies.append([])
         order.append(index)
         bodies[index].append(record.body)
-    columns = [[_column(values) for values in zip(*body, strict=True)] for body in bodies]
+    columns = [[column(values) for values in zip(*body, strict=True)] for body in bodies]
     return table, order if len(table) > 1 else [], list(map(sub, times[1:], times)), columns
 
 
-def _column(values: tuple[object, ...]) -> tuple[int, Sequence[object]]:
+def _as_they_are(values: _Values) -> _Packed:
+    return 0, values
+
+
+def _differences(values: _Values) -> _Packed:
     """A column of integers as its first value and differences: 9.9 bytes a record instead of 13.4."""
     if set(map(type, values)) != {int}:
         return 0, values
