@@ -25,7 +25,6 @@ from agent.enforcement.base import EnforcementAction, Outcome, SettingsError, Su
 from agent.enforcement.chain import Chain
 from agent.enforcement.console import ConsoleAction
 from agent.enforcement.logind import LogindAction
-from agent.enforcement.registry import build
 from agent.power_console import ConsolePower
 from tests.aio import looped
 
@@ -119,11 +118,7 @@ async def test_the_console_prints_one_line_for_each_change() -> None:
 def test_settings_are_checked_and_named() -> None:
     seen = Seen()
     with pytest.raises(SettingsError, match=r"enforcement\.console: takes no settings, not colour"):
-        build(["console"], {"console": {"colour": "red"}}, around(seen))
-    with pytest.raises(SettingsError, match=r"no action 'siren'; installed are \['console', 'logind'\]"):
-        build(["siren"], {}, around(seen))
-    with pytest.raises(SettingsError, match=r"settings\.logind: not among"):
-        build(["console"], {"logind": {}}, around(seen))
+        ConsoleAction({"colour": "red"}, around(seen))
     for key, value in (("verify_ms", 5), ("verify_ms", "x"), ("terminate", 1), ("exempt", "root"), ("x", 1)):
         with pytest.raises(SettingsError, match=key):
             LogindAction({key: value}, around(seen))
