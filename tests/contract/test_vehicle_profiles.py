@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
 from agent.core.types import MS, BootNs, KeyPosition, SignalKind
-from drivers.vehicles.codec import Frame, Profile, Signal, Value
+from drivers.vehicles.codec import ALGORITHMS, Frame, Missing, Profile, Signal, Value
+from drivers.vehicles.profile import load
 from drivers.vehicles.watch import CompiledProfile
 
 PROFILES: dict[str, Profile] = {entry.name: entry.load()() for entry in entry_points(group="ivma.vehicles")}
@@ -86,6 +88,15 @@ def test_a_frozen_counter_is_refused_where_there_is_one(profile: Profile) -> Non
         for n in range(10):
             assert watch.feed([frame.encode(values, 5)], BootNs(n * MS)) == []
         assert watch.counters.values["counter"] == 9
+
+
+def test_the_example_of_the_documentation_is_a_profile(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-vehicle.md").read_text()
+    file = tmp_path / "my-vehicle.toml"
+    file.write_text(page.split("```toml\n")[1].split("```")[0])
+    assert len(load(file).frames) == 2
+    for word in [*(kind.value for kind in SignalKind), *ALGORITHMS, *(missing.value for missing in Missing)]:
+        assert word in page
 
 
 def with_counter(profile: Profile) -> list[Frame]:
