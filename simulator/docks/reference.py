@@ -139,7 +139,7 @@ class ReferenceDock:
             setattr(self.inputs, name, value)
         if "vehicle_mv" in changes and self._voltage.sample(self.inputs.vehicle_mv, at):
             self._send_status(at)
-        self.actuators.advance(at, self.inputs)
+        self._advance(at)
         self._report_change(at)
 
     def reset(self, at: BootNs, cause: int = WATCHDOG_RESET) -> None:

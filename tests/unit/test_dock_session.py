@@ -1,0 +1,233 @@
+"""What the tablet makes of a dock link: proof, freshness, commands, FOREIGN. In virtual time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from agent.core.types import (
+    MS,
+    SECOND,
+    BootNs,
+    DockForeign,
+    DockIdent,
+    DockLinkLost,
+    DockProof,
+    DockStatus,
+    ForeignReason,
+)
+from drivers.docks.reference.codec import (
+    Challenge,
+    Frame,
+    Proof,
+    Status,
+    encode,
+)
+from tests.dock_rig import LATENCY_NS, SERIAL, VEHICLE_ID, Rig, carries, clean
+
+ROUND_TRIP_NS = 2 * LATENCY_NS
+
+
+# --- proof and sessions ---
+
+
+def test_a_paired_dock_is_proved_within_a_round_trip() -> None:
+    rig = Rig()
+    rig.run(ROUND_TRIP_NS)
+    assert rig.of(DockProof) == [DockProof(BootNs(ROUND_TRIP_NS), "dock", BootNs(0))]
+    [ident] = rig.of(DockIdent)
+    assert (ident.serial, ident.vehicle_id, ident.firmware) == (SERIAL, VEHICLE_ID, (1, 0))
+    rig.run(ROUND_TRIP_NS)
+    assert rig.dock.in_session()
+    assert rig.authenticated()
+
+
+def test_status_shows_what_the_dock_measures_and_no_more() -> None:
+    rig = Rig()
+    rig.dock.set_inputs(rig.at, seated=None, kl15=True, vehicle_mv=None, tablet_ma=-320, temperature_dc=-105)
+    rig.run(SECOND)
+    status = rig.authenticated()[-1]
+    assert (status.seated, status.mated, status.locked, status.kl15) == (None, True, None, True)
+    assert (status.vehicle_mv, status.tablet_ma, status.temperature_dc) == (None, -320, -105)
+
+
+def test_evidence_is_as_old_as_the_question_that_was_answered() -> None:
+    rig = Rig()
+    rig.run(10 * SECOND)
+    sent = [status.at - LATENCY_NS for status in rig.authenticated()]
+    for at, status in zip(sent, rig.authenticated(), strict=True):
+        assert at - status.evidence_at >= LATENCY_NS
+        assert status.at - status.evidence_at <= 500 * MS
+
+
+def test_evidence_does_not_get_younger_while_our_questions_are_lost() -> None:
+    rig = Rig()
+    rig.run(SECOND)
+    last = rig.authenticated()[-1].evidence_at
+    rig.fault = lambda packet, to_dock: [] if to_dock else clean(packet, to_dock)
+    rig.run(2 * SECOND)
+    late = [status for status in rig.authenticated() if status.at > BootNs(SECOND + 500 * MS)]
+    assert late
+    assert {status.evidence_at for status in late} <= {last, late[0].evidence_at}
+    assert late[-1].evidence_at <= SECOND
+
+
+def test_a_dock_that_takes_part_in_no_session_gives_hints_only() -> None:
+    rig = Rig(dock_key=None)
+    rig.run(5 * SECOND)
+    assert rig.of(DockStatus)
+    assert rig.authenticated() == []
+    assert rig.of(DockProof) == []
+
+
+def test_challenges_come_every_30_s_and_after_untagged_frames_once_a_second() -> None:
+    rig = Rig()
+    rig.run(95 * SECOND)
+    proved = [proof.evidence_at for proof in rig.of(DockProof)]
+    assert [(later - earlier) // SECOND for earlier, later in pairwise(proved)] == [30, 30, 30]
+    unpaired = Rig(dock_key=None)
+    unpaired.run(10 * SECOND)
+    challenges = [each for each in unpaired.messages(to_dock=True) if isinstance(each, Challenge)]
+    assert len(challenges) == 11
+    assert len({each.nonce for each in challenges}) == 11
+
+
+def test_renewing_the_proof_leaves_no_gap_in_authenticated_status() -> None:
+    rig = Rig()
+    rig.run(70 * SECOND)
+    at = [status.at for status in rig.authenticated()]
+    assert max(later - earlier for earlier, later in pairwise(at)) <= 200 * MS
+    hints = [status for status in rig.of(DockStatus) if not status.authenticated]
+    assert all(hint.at < SECOND for hint in hints)
+
+
+def test_a_reset_of_the_dock_is_followed_by_a_new_proof() -> None:
+    rig = Rig()
+    rig.run(5 * SECOND)
+    rig.dock.brown_out(rig.at)
+    before = len(rig.of(DockProof))
+    rig.run(SECOND)
+    assert len(rig.of(DockProof)) == before + 1
+    assert rig.authenticated()[-1].at > 6 * SECOND - 250 * MS
+    assert rig.of(DockLinkLost) == []
+
+
+def test_a_proof_answers_once_and_only_the_newest_challenge() -> None:
+    rig = Rig()
+    rig.run(SECOND - MS)
+    [proof] = [packet for packet in rig.packets(False) if carries(packet, Proof)]
+    rig.deliver(proof, False)
+    rig.run(40 * SECOND)
+    proved = len(rig.of(DockProof))
+    rig.deliver(proof, False)
+    assert len(rig.of(DockProof)) == proved
+    assert rig.session.counters().values == {"late": 2}
+
+
+def test_replayed_status_is_refused_even_in_the_next_session() -> None:
+    rig = Rig()
+    rig.run(SECOND)
+    recorded = [packet for packet in rig.packets(False) if carries(packet, Status)]
+    seen = len(rig.authenticated())
+    for packet in recorded:
+        rig.deliver(packet, False)
+    assert len(rig.authenticated()) == seen
+    rig.run(40 * SECOND)
+    seen = len(rig.authenticated())
+    for packet in recorded:
+        rig.deliver(packet, False)
+    assert len(rig.authenticated()) == seen
+    assert rig.session.counters().values == {"counter": len(recorded) - 1, "tag": len(recorded) - 1}
+
+
+def test_our_own_frames_reflected_to_us_mean_nothing() -> None:
+    rig = Rig()
+    rig.run(SECOND)
+    seen = len(rig.seen)
+    ours = rig.packets(True)
+    for packet in ours:
+        rig.deliver(packet, False)
+    assert len(rig.seen) == seen
+    assert rig.session.counters().values == {"misdirected": len(ours)}
+
+
+def test_frames_of_the_dock_reflected_to_it_mean_nothing() -> None:
+    rig = Rig()
+    rig.run(SECOND)
+    executed = len(rig.dock.executed)
+    theirs = rig.packets(False)
+    for packet in theirs:
+        rig.deliver(packet, True)
+    assert len(rig.dock.executed) == executed
+    assert rig.dock.dropped["misdirected"] == len(theirs)
+
+
+# --- FOREIGN ---
+
+
+def test_three_bad_macs_running_prove_another_key() -> None:
+    rig = Rig(dock_key=bytes(32))
+    rig.run(SECOND + 500 * MS)
+    assert rig.of(DockForeign) == []
+    rig.run(SECOND)
+    [foreign] = rig.of(DockForeign)
+    assert (foreign.reason, foreign.evidence_at) == (ForeignReason.BAD_MAC, 2 * SECOND)
+    assert rig.of(DockProof) == []
+
+
+def test_many_bad_macs_to_one_challenge_count_as_one() -> None:
+    rig = Rig(dock_key=bytes(32))
+    rig.run(ROUND_TRIP_NS)
+    [proof] = [packet for packet in rig.packets(False) if carries(packet, Proof)]
+    for _ in range(10):
+        rig.deliver(proof, False)
+    assert rig.of(DockForeign) == []
+
+
+def test_bad_macs_in_a_session_prove_nothing() -> None:
+    rig = Rig()
+    rig.run(SECOND)
+    forged = encode(Frame(Proof(0, bytes(8), bytes(16)), 0))
+    for _ in range(100):
+        rig.run(SECOND)
+        rig.deliver(forged, False)
+    assert rig.of(DockForeign) == []
+    assert rig.of(DockLinkLost) == []
+
+
+@pytest.mark.parametrize(
+    ("serial", "vehicle_id", "reason"),
+    [
+        ("DK-000043", VEHICLE_ID, ForeignReason.OTHER_DOCK),
+        (SERIAL, "WV1ZZZ7HZNH000043", ForeignReason.OTHER_VEHICLE),
+    ],
+)
+def test_a_good_mac_over_another_identity_is_foreign(
+    serial: str, vehicle_id: str, reason: ForeignReason
+) -> None:
+    rig = Rig(dock_serial=serial, dock_vehicle=vehicle_id)
+    rig.run(ROUND_TRIP_NS)
+    [foreign] = rig.of(DockForeign)
+    assert (foreign.reason, foreign.evidence_at) == (reason, 0)
+    rig.run(5 * SECOND)
+    assert rig.of(DockProof) == []
+    assert rig.authenticated() == []
+
+
+def test_a_slow_dock_is_not_a_foreign_one() -> None:
+    rig = Rig(fault=lambda packet, to_dock: [(1_200 * MS, packet)])
+    rig.run(30 * SECOND)
+    assert rig.of(DockForeign) == []
+    assert rig.session.counters().values["late"] > 0
+
+
+def test_ident_alone_proves_nothing() -> None:
+    stranger = Rig(dock_serial="DK-000043")
+    stranger.run(ROUND_TRIP_NS)
+    rig = Rig()
+    rig.run(SECOND)
+    rig.deliver(b"".join(stranger.packets(False)), False)
+    rig.run(5 * SECOND)
+    assert rig.of(DockForeign) == []
+    assert rig.authenticated()[-1].at > rig.at - SECOND
