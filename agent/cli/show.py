@@ -34,7 +34,7 @@ def _status(client: Client, options: argparse.Namespace) -> int:
     if options.json:
         text.show_json(result)
     else:
-        text.table(("what", "state", "details"), [_row(name, part) for name, part in result.items()])
+        text.table(("what", "state", "details"), _rows(result))
         for problem in problems:
             print(f"problem: {problem}")
     return NOT_WELL if problems else OK
@@ -52,26 +52,33 @@ def _problems(status: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _row(name: str, part: object) -> tuple[str, str, str]:
-    if not isinstance(part, Mapping):
-        return name, text.word(part), ""
-    shown = {}
-    for key, value in part.items():
-        if key == "state":
-            continue
-        if isinstance(value, Mapping) and value.keys() == {"value", "age_ms"}:
-            shown[key] = (
-                f"{text.word(value['value'])} ({text.duration(value['age_ms'])} ago)"
-                if (value["age_ms"] is not None)
-                else None
-            )
-        elif key.endswith("_ms") or key.endswith("_ms_ago") or key.endswith("_ms_left"):
-            shown[key.replace("_ms", "")] = None if value is None else text.duration(value)
-        elif key.endswith("_mv"):
-            shown[key.removesuffix("_mv")] = None if value is None else f"{value / 1000:.2f} V"
-        else:
-            shown[key] = value
-    return name, text.word(part.get("state")), text.details(shown).replace("_", " ")
+def _rows(status: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    identity = {name: value for name, value in status.items() if isinstance(value, str)}
+    rows = [("agent", "running", text.details(identity))]
+    for name, part in status.items():
+        if isinstance(part, Mapping):
+            shown = dict(_shown(key, value) for key, value in part.items() if key != "state")
+            rows.append((name.replace("_", " "), text.word(part.get("state")), text.details(shown)))
+    return rows
+
+
+def _shown(key: str, value: Any) -> tuple[str, object]:
+    """A member of a part as people read it: its unit moves from the name to the value."""
+    name = key.replace("_", " ")
+    if isinstance(value, Mapping) and value.keys() == {"value", "age_ms"}:
+        age = value["age_ms"]
+        return name, None if age is None else f"{text.word(value['value'])} ({text.duration(age)} ago)"
+    if value is None:
+        return name, None
+    if key.endswith("_ms_ago"):
+        return name.removesuffix(" ms ago"), f"{text.duration(value)} ago"
+    if key.endswith("_ms_left"):
+        return name.removesuffix(" ms left"), f"{text.duration(value)} left"
+    if key.endswith("_ms"):
+        return name.removesuffix(" ms"), text.duration(value)
+    if key.endswith("_mv"):
+        return name.removesuffix(" mv"), f"{value / 1000:.2f} V"
+    return name, value
 
 
 def _why(client: Client, options: argparse.Namespace) -> int:
