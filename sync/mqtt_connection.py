@@ -164,9 +164,8 @@ class Connection:
     def _on_disconnect(
         self, client: Client, _: Any, flags: DisconnectFlags, code: ReasonCode, props: Any
     ) -> None:
-        if self.accepted and self._ended is None:
-            who = "the broker" if flags.is_disconnect_packet_from_server else "the network"
-            self._ended = f"connection ended by {who}: {code}"
+        if flags.is_disconnect_packet_from_server:
+            self._ended = f"the broker ended the connection: {code}"
 
     def _on_publish(self, client: Client, _: Any, mid: int, code: ReasonCode, props: Any) -> None:
         _quick_ack(client)
@@ -174,7 +173,8 @@ class Connection:
 
     def _on_message(self, client: Client, _: Any, message: MQTTMessage) -> None:
         _quick_ack(client)
-        self._report(Received(message.topic, bytes(message.payload), message.mid, self._number))
+        payload = bytes(message.payload)
+        self._report(Received(message.topic, payload, message.mid, self._number, message.retain))
 
 
 def _no_delay(client: Client, _: Any, sock: Any) -> None:

@@ -70,6 +70,7 @@ class Received:
     payload: bytes
     mid: int
     connection: int  # which one it came by: its PUBACK must not go to another
+    retained: bool = False  # said before we subscribed
 
 
 TransportEvent: TypeAlias = Up | Down | Confirmed | Received

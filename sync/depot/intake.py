@@ -56,8 +56,11 @@ class Intake:
         self._verifier_of = verifier_of
         self._opener = opener
 
-    def take(self, topic: str, payload: bytes) -> list[Reply]:
-        """Take one message; what is refused goes to quarantine and gets no reply."""
+    def take(self, topic: str, payload: bytes, *, old: bool = False) -> list[Reply]:
+        """Take one message; what is refused goes to quarantine and gets no reply.
+
+        ``old``: it was said before we subscribed, and what followed it may have found nobody.
+        """
         device = "?"
         try:
             topics, stream = parse(topic)
@@ -66,7 +69,7 @@ class Intake:
             if verifier is None:
                 raise RemoteProtocolError("unknown", f"no key of device {device!r}: devices/{device}.pub")
             if stream is None:
-                return self._presence(topics, payload, verifier)
+                return self._presence(topics, payload, verifier, old)
             return self._batch(topics, stream, payload, verifier)
         except RemoteProtocolError as error:
             kept = self._storage.quarantine(topic, device, error.reason, str(error), payload)
@@ -76,18 +79,20 @@ class Intake:
             )  # fmt: skip
             return []
 
-    def _presence(self, topics: Topics, payload: bytes, verifier: Verifier) -> list[Reply]:
-        """Note it; tell a tablet that comes where its streams stand here."""
+    def _presence(self, topics: Topics, payload: bytes, verifier: Verifier, old: bool) -> list[Reply]:
+        """Note it; tell a tablet that is there where its streams stand here."""
         presence = decode_presence(payload, topics.device, verifier)
         self._storage.put_presence(topics.fleet, presence)
         if presence.state != ONLINE:
             return []
-        chains = (self._storage.find(topics.device, stream, presence.epoch) for stream in Stream)
-        return [
-            Reply(topics, Ack(chain.device, chain.stream, chain.epoch, presence.boot_id, chain.head))
-            for chain in chains
-            if chain is not None
-        ]
+        replies = []
+        for stream in presence.heads:
+            chain = self._storage.find(topics.device, stream, presence.epoch)
+            if chain is not None or old:
+                head = genesis(topics.device, stream, presence.epoch) if chain is None else chain.head
+                ack = Ack(topics.device, stream, presence.epoch, presence.boot_id, head, chain is None)
+                replies.append(Reply(topics, ack))
+        return replies
 
     def _batch(self, topics: Topics, stream: Stream, payload: bytes, verifier: Verifier) -> list[Reply]:
         batch = decode_batch(payload, topics.device, verifier)

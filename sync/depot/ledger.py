@@ -54,18 +54,24 @@ def build(
     storage: DepotStorage, verifier_of: Callable[[str], Verifier | None], device: str | None = None
 ) -> Ledger:
     """The ledger of one device, or of all."""
-    presences = storage.presences()
+    presences = {name: said for name, said in storage.presences().items() if device in (None, name)}
+    chains = {(c.device, c.stream, c.epoch): c for c in storage.chains(device)}
+    for name, (_, epoch, heads) in presences.items():
+        for stream in heads:
+            # A stream of which nothing ever came shows by its signed head alone.
+            start = genesis(name, stream, epoch)
+            chains.setdefault((name, stream, epoch), Chain(0, "", name, stream, epoch, start, 0))
     devices: dict[str, DeviceEntry] = {}
-    for chain in storage.chains(device):
+    for chain in chains.values():
         state, epoch, heads = presences.get(chain.device, ("unknown", b"", {}))
         entry = devices.setdefault(chain.device, {"presence": state, "streams": {}})
-        claimed = heads.get(chain.stream.value) if epoch == chain.epoch else None
+        claimed = heads.get(chain.stream) if epoch == chain.epoch else None
         entry["streams"].setdefault(chain.stream.value, []).append(
             _chain(storage, chain, verifier_of(chain.device), claimed)
         )
-    chains = [c for d in devices.values() for stream in d["streams"].values() for c in stream]
+    entries = [c for d in devices.values() for stream in d["streams"].values() for c in stream]
     return {
-        "verified": all(c["chain"] == VERIFIED for c in chains),
+        "verified": all(c["chain"] == VERIFIED for c in entries),
         "devices": devices,
         "quarantined": storage.quarantined(device),
     }

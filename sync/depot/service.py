@@ -103,7 +103,7 @@ class DepotService:
         try:
             with self._storage.transaction():
                 for message in group:
-                    for reply in self._intake.take(message.topic, message.payload):
+                    for reply in self._intake.take(message.topic, message.payload, old=message.retained):
                         replies[(reply.ack.device, reply.ack.stream)] = reply
         except StoreError as error:
             log.error("nothing can be stored; the broker keeps it meanwhile", detail=str(error))

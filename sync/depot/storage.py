@@ -252,14 +252,14 @@ class DepotStorage:
 
     # --- for the ledger ---------------------------------------------------------------------------
 
-    def presences(self) -> dict[str, tuple[str, bytes, dict[str, Head]]]:
+    def presences(self) -> dict[str, tuple[str, bytes, dict[Stream, Head]]]:
         """State, epoch and signed heads of each device, as it last said."""
         rows = self._db.execute("SELECT device, state, epoch, heads FROM presence")
         return {
             device: (
                 state,
                 epoch,
-                {s: Head(seq, bytes.fromhex(text)) for s, (seq, text) in json.loads(heads).items()},
+                {Stream(s): Head(seq, bytes.fromhex(text)) for s, (seq, text) in json.loads(heads).items()},
             )
             for device, state, epoch, heads in rows
         }
