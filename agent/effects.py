@@ -26,6 +26,9 @@ from agent.core.types import (
 from agent.enforcement.chain import Chain
 from agent.power_actions import PowerActions
 
+# A sleep waits so long for the lock to be verified; within logind's InhibitDelayMaxSec of 5 s (logind.conf).
+SLEEP_WAIT_S = 2.0
+
 
 class DockPort(Protocol):
     """One dock's wire, as far as effects go."""
@@ -103,7 +106,7 @@ class Effector:
             case RequestPower(verb=verb):
                 self._power.request(verb)
             case AllowSleep():
-                self._power.allow_sleep()
+                self._chain.once_verified(self._power.allow_sleep, SLEEP_WAIT_S)
             case Announce(what=what):
                 self._fleet.announce(what)
             case Shed(on=on):

@@ -95,8 +95,12 @@ ROTATES = frozenset({E.CRANKING, E.TURNING})
 RULES = (
     Rule(
         "ignition.hold_in_crank", "the wire was lost within a crank window: the verdict holds",
-        None, Delay.NONE, _wire(W.NONE), frozenset(), frozenset({E.NONE, E.STILL, E.CRANKING}),
+        None, Delay.NONE, _wire(W.NONE), _key(K.NONE, K.OFF, K.ACCESSORY, K.ON), QUIET,
         When.LOST_IN_CRANK,
+    ),
+    Rule(
+        "ignition.hold_in_crank", "the wire was lost within a crank window: the verdict holds",
+        None, Delay.NONE, _wire(W.NONE), _key(K.OFF, K.ACCESSORY), ROTATES, When.LOST_IN_CRANK,
     ),
     Rule(
         "ignition.wire_stuck",

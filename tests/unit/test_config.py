@@ -45,6 +45,10 @@ def test_a_good_file_gives_settings_and_policy() -> None:
             '[sync]\nhost = "broker.example"\nsigning_key_file = "a"\ndepot_key_file = "b"\n',
             "`sync.tls` is missing",
         ),
+        (
+            "[enforcement.settings.logind2]\nx = 1\n",
+            "`enforcement.settings.logind2`: there is no such action",
+        ),
         ("x = \n", "not valid TOML"),
         ('[[can]]\nchannel = "can0"\n[[can]]\nchannel = "can1"\n', "bus name powertrain is used twice"),
     ],
