@@ -373,7 +373,7 @@ def _cross_field(settings: Settings) -> typing.Iterator[str]:
         if buses.count(can.name) > 1:
             yield f"`can`: the bus name {can.name} is used twice; each bus needs its own"
     for name in settings.enforcement.settings.keys() - set(settings.enforcement.actions):
-        yield f"`enforcement.settings.{name}`: there is no such action in `enforcement.actions`; add or remove it"
+        yield f"`enforcement.settings.{name}`: there is no such action in `enforcement.actions`; add it"
     sync = settings.sync
     if sync is not None and sync.tls is None and sync.host not in {"127.0.0.1", "::1", "localhost"}:
         yield f"`sync.tls` is missing: the way to {sync.host} leaves this machine and must be encrypted"
