@@ -15,11 +15,11 @@ FLEET, DEVICE = "demo", "tablet-1"
 # Short enough for a shift in a minute; each within the policy's bounds. Evidence from the dock keeps the
 # times of the field: they bound how fast the real link is.
 SHORT_TIMES: Mapping[str, Mapping[str, int]] = {
-    "tether": {"return_ms": 200, "start_allowance_s": 3},
+    "tether": {"return_ms": 200, "start_allowance_s": 10},
     "ignition": {"on_debounce_ms": 200, "off_debounce_ms": 500, "settle_ms": 1000, "crank_quiet_s": 3},
     "power": {
         "run_on_s": 3,
-        "max_s": 4,
+        "max_s": 5,
         "suspend_drain_s": 1,
         "resume_awake_s": 1,
         "drain_s": 2,

@@ -51,6 +51,10 @@ class FaultProxy:
         self.is_cut = True
         await self.close()
 
+    @property
+    def is_stalled(self) -> bool:
+        return not self._flowing.is_set()
+
     def stall(self) -> None:
         """Let nothing through, and let nobody notice."""
         self._flowing.clear()
@@ -72,20 +76,27 @@ class FaultProxy:
         assert task is not None  # noqa: S101 - asyncio runs this callback in a task, always
         self._open.add(task)
         self.connections += 1
-        writers = [writer]
         try:
             await self._flowing.wait()
-            far_reader, far_writer = await asyncio.open_connection(*self.upstream)
-            writers.append(far_writer)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._carry(reader, far_writer, self._count_up))
-                both.create_task(self._carry(far_reader, writer, self._count_down))
-        except* (OSError, _Ended):
-            pass  # one side went away, or the broker is down: the other side sees its connection end
+            await self._connect(reader, writer)
+        except asyncio.CancelledError:
+            pass  # a cut; asyncio's stream code would log a cancelled callback as an error
         finally:
             self._open.discard(task)
-            for each in writers:
-                each.transport.abort()
+            writer.transport.abort()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry bytes both ways until one side ends, or the broker is down."""
+        with contextlib.suppress(OSError):
+            far_reader, far_writer = await asyncio.open_connection(*self.upstream)
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._carry(reader, far_writer, self._count_up))
+                    both.create_task(self._carry(far_reader, writer, self._count_down))
+            except* (OSError, _Ended):
+                pass  # the other side sees its connection end
+            finally:
+                far_writer.transport.abort()
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: Callable[[int], None]
@@ -120,11 +131,10 @@ class FaultProxy:
         self.bytes_down += size
 
     async def _drop_all(self) -> None:
-        for task in tuple(self._open):
+        dropped = tuple(self._open)
+        for task in dropped:
             task.cancel()
-        for task in tuple(self._open):
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*dropped)
 
 
 class _Ended(Exception):

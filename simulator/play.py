@@ -21,6 +21,10 @@ class Rig(Protocol):
     def seen(self) -> Mapping[str, str]:
         """What is to be seen now: values of ``simulator.scenario.OBSERVABLES``; unknown ones are left out."""
 
+    @property
+    def provides(self) -> frozenset[str]:
+        """Words that a step may need; a step that needs another is left out."""
+
     async def change(self) -> None:
         """Return once something that ``seen`` reports may have changed since the last call."""
 
@@ -40,6 +44,7 @@ class Audience(Protocol):
     """Is told of the play as it goes on."""
 
     def step(self, step: Step) -> None: ...
+    def skipped(self, step: Step) -> None: ...
     def verdict(self, verdict: Verdict) -> None: ...
 
 
@@ -50,6 +55,9 @@ async def play(
     verdicts = []
     started = now()
     for step in scenario.steps:
+        if not step.needs <= rig.provides:
+            audience.skipped(step)
+            continue
         due = now() + step.after_ns if step.at_ns is None else started + step.at_ns
         await asyncio.sleep(max(0, due - now()) / SECOND)
         audience.step(step)

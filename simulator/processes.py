@@ -13,7 +13,7 @@ LINE_LIMIT = 1 << 20  # bytes of one line of output
 
 
 class Child:
-    """One process. Its standard output goes to ``on_line``, line by line, and to the log with the rest."""
+    """One process. All that it says goes to its log, and line by line to ``on_line``."""
 
     def __init__(
         self,
@@ -45,16 +45,15 @@ class Child:
 
     async def start(self) -> None:
         # A session of its own: Ctrl-C reaches the rig, and the rig ends its processes in order.
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._argv,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                env=self._env,
-                start_new_session=True,
-                limit=LINE_LIMIT,
-            )
+        self._process = await asyncio.create_subprocess_exec(
+            *self._argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self._env,
+            start_new_session=True,
+            limit=LINE_LIMIT,
+        )
         self._reading = asyncio.create_task(self._read(self._process))
 
     async def stop(self) -> int | None:

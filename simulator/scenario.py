@@ -7,6 +7,7 @@ A scenario is a TOML file of steps. A step has a time, something to do, and what
     do = "undock"
     say = "taken out of the dock without a permit"
     expect = { tether = "restricted", session = "locked", within = "1 s" }
+    needs = ["logind"]           # left out where there is none
 
 ``within`` is the time in which all of it must be seen at once; ``throughout`` is one over which it must not
 stop being so. ``expect`` may also be a list of such tables, looked at one after the other. A file is checked
@@ -91,6 +92,9 @@ ACTIONS: dict[str, Action] = {
     )
 }
 
+# What not every rig has; a step that needs it is left out where it is missing.
+PROVISIONS = ("logind",)
+
 # What can be looked at, and its values. The first four are the agent's own words, from its status.
 OBSERVABLES: dict[str, tuple[str, ...]] = {
     "tether": ("unknown", "tethered", "uncertain", "restricted", "foreign"),
@@ -101,7 +105,8 @@ OBSERVABLES: dict[str, tuple[str, ...]] = {
     "tablet": ("on", "suspended", "off"),
     "agent": ("running", "stopped"),
     "link": ("up", "down"),
-    "supply": ("on", "cut"),
+    "supply": ("on", "off"),
+    "fleet": ("online", "sleeping", "shutting_down", "lost"),
     "queue": ("empty", "waiting"),
 }
 
@@ -128,6 +133,7 @@ class Step:
     at_ns: int | None  # since the start of the scenario
     after_ns: int  # since the end of the step before, if there is no ``at_ns``
     say: str
+    needs: frozenset[str]
     expectations: tuple[Expectation, ...]
 
     def __str__(self) -> str:
@@ -218,7 +224,7 @@ class _Reader:
             action = Action(str(name), "")
         else:
             parameters = tuple(parameter.name for parameter in action.parameters)
-            self._known(where, data, ("at", "after", "do", "say", "expect", *parameters))
+            self._known(where, data, ("at", "after", "do", "say", "needs", "expect", *parameters))
         if "at" in data and "after" in data:
             self.problems.append(f"{where}: has both at and after; give one")
         return Step(
@@ -228,8 +234,15 @@ class _Reader:
             self._duration(where, data, "at") if "at" in data else None,
             self._duration(where, data, "after") if "after" in data else 0,
             self._text(where, data, "say"),
+            self._needs(where, data.get("needs", [])),
             tuple(self._expectations(where, data.get("expect", []))),
         )
+
+    def _needs(self, where: str, data: Any) -> frozenset[str]:
+        if isinstance(data, list) and all(need in PROVISIONS for need in data):
+            return frozenset(data)
+        self.problems.append(f"{where}: needs wants a list of {', '.join(PROVISIONS)}, not {data!r}")
+        return frozenset()
 
     def _expectations(self, where: str, data: Any) -> Iterator[Expectation]:
         for table in data if isinstance(data, list) else [data]:

@@ -139,10 +139,9 @@ class ConsoleSystem:
         pass
 
     def line(self, text: str) -> None:
-        try:
-            said = json.loads(text)
-        except ValueError:
+        if not text.startswith(('{"enforcement": ', '{"power": ')):
             return  # a line of the log
+        said = json.loads(text)
         if said.get("enforcement") == "lock":
             self.lock_times.append(said["boot_ns"])
             self.session = "locked"

@@ -30,9 +30,6 @@ class Lane(enum.Enum):
     TABLET = ("tablet", 48, "green")
 
 
-WARNING = {"restricted", "foreign", "locked", "lost", "cut", "stalled", "killed", "uncertain", "unseated"}
-
-
 class Timeline:
     """Prints a play as it goes on. Times are seconds since it was opened."""
 
@@ -75,20 +72,27 @@ class Timeline:
             line.append(f"{name:<{width}}", style=colour)
         self.console.print(line)
 
-    def show(self, lane: Lane, what: str, value: str, at: BootNs | None = None) -> None:
+    def show(self, lane: Lane, what: str, value: str, *, alarming: bool = False) -> None:
         """``what`` in ``lane`` is now ``value``; printed if it was not before."""
         if self._shown.get((lane, what)) == value:
             return
         self._shown[lane, what] = value
         before = sum(other.value[1] for other in list(Lane)[: list(Lane).index(lane)])
-        alarming = not WARNING.isdisjoint(value.lower().replace(",", " ").replace(":", " ").split())
         colour = "bold red" if alarming else lane.value[2]
-        self.console.print(Text.assemble((self._stamp(at), "dim"), " " * before, (value, colour)))
+        self.console.print(Text.assemble((self._stamp(), "dim"), " " * before, (value, colour)))
 
     def step(self, step: Step) -> None:
         """A step begins."""
-        title = f"{step.action.name}: {step.say}" if step.say else step.action.name
-        self.console.print(Text.assemble((self._stamp(None), "dim"), ("▶ " + title, "bold")))
+        self._begin(step, "")
+
+    def skipped(self, step: Step) -> None:
+        """A step is left out, because the rig lacks what it needs."""
+        self._begin(step, f" (left out: needs {', '.join(sorted(step.needs))})")
+
+    def _begin(self, step: Step, remark: str) -> None:
+        name = "" if step.action.name == "wait" else step.action.name
+        title = ": ".join(part for part in (name, step.say) if part)
+        self.console.print(Text.assemble((self._stamp(), "dim"), ("▶ " + title, "bold"), (remark, "dim")))
         self._progress.update(self._bar, completed=step.number, description=step.action.name)
 
     def verdict(self, verdict: Verdict) -> None:
@@ -98,7 +102,7 @@ class Timeline:
             mark, text, style = "✓", f"{verdict.expectation} ({ms})", "green"
         else:
             mark, text, style = "✗", f"{verdict.expectation}: {verdict.saw} ({ms})", "bold red"
-        self.console.print(Text.assemble((self._stamp(None), "dim"), (f"  {mark} {text}", style)))
+        self.console.print(Text.assemble((self._stamp(), "dim"), (f"  {mark} {text}", style)))
 
     def table(self, title: str, rows: Mapping[str, str]) -> None:
         """The figures at the end."""
@@ -108,5 +112,5 @@ class Timeline:
         self.console.print()
         self.console.print(table)
 
-    def _stamp(self, at: BootNs | None) -> str:
-        return f"{((self._now() if at is None else at) - self._started) / SECOND:8.2f}  "
+    def _stamp(self) -> str:
+        return f"{(self._now() - self._started) / SECOND:8.2f}  "

@@ -87,6 +87,7 @@ def test_arguments_have_defaults() -> None:
         ),
         ('name = "x"\n[[step]]\nexpect = { teather = "x", within = "1 s" }', "did you mean 'tether'?"),
         ('name = "x"\n[[step]]\nexpect = [3]', "not 3"),
+        ('name = "x"\n[[step]]\nneeds = ["luck"]', "needs wants a list of logind, not ['luck']"),
     ],
 )
 def test_a_bad_scenario_is_refused_and_the_problem_named(text: str, said: str) -> None:

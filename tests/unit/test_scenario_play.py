@@ -32,6 +32,10 @@ class Toy:
         self.values.update(values)
         self._changed.set()
 
+    @property
+    def provides(self) -> frozenset[str]:
+        return frozenset()
+
     def seen(self) -> Mapping[str, str]:
         return self.values
 
@@ -42,6 +46,7 @@ class Toy:
 
 class Silent:
     def step(self, step: Step) -> None: ...
+    def skipped(self, step: Step) -> None: ...
     def verdict(self, verdict: Verdict) -> None: ...
 
 
@@ -103,3 +108,10 @@ def test_the_play_goes_on_after_a_failure() -> None:
     )
     assert [verdict.held for verdict in verdicts] == [False]
     assert [action for action, _, _ in toy.done] == ["wait", "crank"]
+
+
+def test_a_step_that_needs_what_the_rig_lacks_is_left_out() -> None:
+    lacking = '[[step]]\nneeds = ["logind"]\nexpect = { posture = "usable", within = "1 s" }\n'
+    toy, verdicts = played(lacking + '[[step]]\ndo = "crank"', {})
+    assert verdicts == []
+    assert [action for action, _, _ in toy.done] == ["crank"]
