@@ -368,7 +368,7 @@ def _unstuff(packet: bytes) -> bytes | None:
     at, size = 0, len(packet)
     while at < size:
         end = at + packet[at]
-        if end > size:
+        if end == at or end > size:
             return None
         runs.append(packet[at + 1 : end])
         at = end
