@@ -110,14 +110,18 @@ others: st.SearchStrategy[Observation] = st.one_of(
     st.builds(DeadlineReached, AT_ONCE),
     st.builds(DockLinkUp, AT_ONCE, docks),
     st.builds(DockLinkLost, AT_ONCE, docks, st.sampled_from(LinkLoss)),
-    st.builds(DockIdent, AT_ONCE, docks, st.just("s"), st.just("v"), st.just("m"), st.just((1, 0)), st.just(0)),
+    st.builds(
+        DockIdent, AT_ONCE, docks, st.just("s"), st.just("v"), st.just("m"), st.just((1, 0)), st.just(0),
+    ),
     st.builds(DockCommandDone, AT_ONCE, docks, st.just("outputs"), st.sampled_from(CommandOutcome)),
     st.builds(CanBus, AT_ONCE, st.sampled_from([f"can{n}" for n in range(12)]), st.sampled_from(BusState)),
     st.builds(
         TabletPower, AT_ONCE, st.sampled_from([True, False, None]), st.sampled_from([None, 3, 12, 80]),
         st.sampled_from([None, -500, 500]), st.none(), st.none(),
     ),
-    st.builds(LockOutcome, AT_ONCE, st.integers(0, 9), st.just("a"), st.booleans(), st.just(1000), st.just("")),
+    st.builds(
+        LockOutcome, AT_ONCE, st.integers(0, 9), st.just("a"), st.booleans(), st.just(1000), st.just(""),
+    ),
     st.builds(UsedWhileLocked, AT_ONCE, st.just("session 1")),
     st.builds(SleepSignal, AT_ONCE, st.booleans()),
     st.builds(ShutdownSignal, AT_ONCE, st.booleans()),
