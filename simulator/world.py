@@ -74,7 +74,7 @@ class World:
         self.dock = ReferenceDock(_identity(pairing), self._random.randbytes, start)
         self.wire = Wire(self.dock)
         self.foreign = ReferenceDock(_identity(FOREIGN), self._random.randbytes, start)
-        self._device = SerialDevice(self.wire, now)
+        self.own_device = SerialDevice(self.wire, now)
         self._foreign_device = SerialDevice(Wire(self.foreign), now)
         self.plugged: SerialDevice | None = None
         self._plug = PtyPlug(layout.dock_port)
@@ -92,7 +92,7 @@ class World:
     async def stop(self) -> None:
         """End everything; raises what ended the physics, if something did."""
         self.unplug()
-        self._device.close()
+        self.own_device.close()
         self._foreign_device.close()
         self.hub.close()
         if self._task is not None:
@@ -107,14 +107,14 @@ class World:
         """Put the tablet into its dock or take it out. Returns the time just before the dock said so."""
         at = self._now()
         self.dock.set_inputs(at, seated=seated, tablet_ma=0)
-        self._device.kick()
+        self.own_device.kick()
         self.tick()
         return at
 
     def plug(self, *, foreign: bool = False) -> None:
         """Put the cable into the paired dock, or into another; out of the one before."""
         self.unplug()
-        self.plugged = self._foreign_device if foreign else self._device
+        self.plugged = self._foreign_device if foreign else self.own_device
         self._plug.plug(self.plugged)
 
     def unplug(self) -> None:
@@ -153,7 +153,7 @@ class World:
             dock_mv=DOCK_MV,
             tablet_ma=self.tablet.supply_ma,
         )
-        self._device.kick()
+        self.own_device.kick()
         for frame in self._sender.frames():
             self.hub.send(frame)
         self._tree.write(self.tablet)
