@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import TypedDict
 
 from sync.blocks import Block, Flags, Head, follow, genesis, read_gap
@@ -53,7 +54,18 @@ class Ledger(TypedDict):
 def build(
     storage: DepotStorage, verifier_of: Callable[[str], Verifier | None], device: str | None = None
 ) -> Ledger:
-    """The ledger of one device, or of all."""
+    """The ledger of one device, or of all.
+
+    Raises:
+        StoreError: the database cannot be read.
+    """
+    with storage.reading():
+        return _build(storage, verifier_of, device)
+
+
+def _build(
+    storage: DepotStorage, verifier_of: Callable[[str], Verifier | None], device: str | None
+) -> Ledger:
     presences = {name: said for name, said in storage.presences().items() if device in (None, name)}
     chains = {(c.device, c.stream, c.epoch): c for c in storage.chains(device)}
     for name, (_, epoch, heads) in presences.items():
@@ -81,7 +93,8 @@ def _chain(
     storage: DepotStorage, chain: Chain, verifier: Verifier | None, claimed: Head | None
 ) -> ChainEntry:
     gaps: list[GapEntry] = []
-    verdict, signed_to = _verify(storage, chain, verifier, gaps)
+    with closing(storage.proofs(chain)) as proofs:
+        verdict, signed_to = _verify(storage, chain, verifier, proofs, gaps)
     records, sealed = storage.counts(chain)
     return {
         "epoch": chain.epoch.hex(),
@@ -99,13 +112,16 @@ def _chain(
 
 
 def _verify(
-    storage: DepotStorage, chain: Chain, verifier: Verifier | None, gaps: list[GapEntry]
+    storage: DepotStorage,
+    chain: Chain,
+    verifier: Verifier | None,
+    proofs: Iterator[tuple[int, bytes, bytes]],
+    gaps: list[GapEntry],
 ) -> tuple[str, int | None]:
     """Walk the chain; collects gaps. Returns the verdict and up to where a signature covers it."""
     signed_to: int | None = None
     head = genesis(chain.device, chain.stream, chain.epoch)
-    proofs = storage.proofs(chain) if verifier is not None else iter(())
-    proof = next(proofs, None)
+    proof = next(proofs, None) if verifier is not None else None
     try:
         for item, noted in storage.walk(chain):
             head = _next(head, item, gaps)

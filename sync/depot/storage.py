@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,33 +28,33 @@ CREATE TABLE chain (
     id INTEGER PRIMARY KEY, fleet TEXT NOT NULL, device TEXT NOT NULL, stream TEXT NOT NULL,
     epoch BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL, duplicates INTEGER NOT NULL DEFAULT 0,
     UNIQUE (device, stream, epoch)
-);
+) STRICT;
 CREATE TABLE block (
     chain INTEGER NOT NULL REFERENCES chain, last_seq INTEGER NOT NULL, hash BLOB NOT NULL,
     raw BLOB NOT NULL, opened INTEGER NOT NULL, UNIQUE (chain, last_seq)
-);
+) STRICT;
 CREATE TABLE hole (
     chain INTEGER NOT NULL REFERENCES chain, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL,
     hash BLOB NOT NULL, reason TEXT NOT NULL, UNIQUE (chain, first_seq)
-);
+) STRICT;
 CREATE TABLE proof (
     chain INTEGER NOT NULL REFERENCES chain, seq INTEGER NOT NULL, statement BLOB NOT NULL,
     signature BLOB NOT NULL, UNIQUE (chain, seq)
-);
+) STRICT;
 CREATE TABLE record (
     chain INTEGER NOT NULL REFERENCES chain, seq INTEGER NOT NULL, boot_id BLOB NOT NULL,
     boot_ns INTEGER NOT NULL, wall_ns INTEGER NOT NULL, quality INTEGER NOT NULL, kind TEXT NOT NULL,
     version INTEGER NOT NULL, body TEXT NOT NULL, UNIQUE (chain, seq)
-);
-CREATE TABLE segment (id BLOB PRIMARY KEY, ephemeral BLOB NOT NULL, generation INTEGER NOT NULL);
+) STRICT;
+CREATE TABLE segment (id BLOB PRIMARY KEY, ephemeral BLOB NOT NULL, generation INTEGER NOT NULL) STRICT;
 CREATE TABLE presence (
     device TEXT PRIMARY KEY, fleet TEXT NOT NULL, state TEXT NOT NULL, boot_id BLOB NOT NULL,
     boot_ns INTEGER NOT NULL, epoch BLOB NOT NULL, heads TEXT NOT NULL
-);
+) STRICT;
 CREATE TABLE quarantine (
     id INTEGER PRIMARY KEY, topic TEXT NOT NULL, device TEXT NOT NULL, reason TEXT NOT NULL,
     detail TEXT NOT NULL, payload BLOB NOT NULL
-);
+) STRICT;
 """
 
 
@@ -252,6 +252,22 @@ class DepotStorage:
 
     # --- for the ledger ---------------------------------------------------------------------------
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read several things as they were at one moment.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        try:
+            self._db.execute("BEGIN")
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"depot database {self._path}: {error}") from error
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
     def presences(self) -> dict[str, tuple[str, bytes, dict[Stream, Head]]]:
         """State, epoch and signed heads of each device, as it last said."""
         rows = self._db.execute("SELECT device, state, epoch, heads FROM presence")
@@ -264,7 +280,7 @@ class DepotStorage:
             for device, state, epoch, heads in rows
         }
 
-    def walk(self, chain: Chain) -> Iterator[tuple[Block | Hole, Head]]:
+    def walk(self, chain: Chain) -> Generator[tuple[Block | Hole, Head], None, None]:
         """Blocks and holes of a chain in order, each with the head that was noted after it."""
         blocks = self._db.execute(
             "SELECT last_seq, hash, raw, NULL, NULL FROM block WHERE chain = ?1 UNION ALL "
@@ -275,7 +291,7 @@ class DepotStorage:
             head = Head(last_seq, digest)
             yield (parse_block(raw) if raw is not None else Hole(first_seq, last_seq, digest, reason)), head
 
-    def proofs(self, chain: Chain) -> Iterator[tuple[int, bytes, bytes]]:
+    def proofs(self, chain: Chain) -> Generator[tuple[int, bytes, bytes], None, None]:
         """Sequence number, statement and signature of each batch."""
         yield from self._db.execute(
             "SELECT seq, statement, signature FROM proof WHERE chain = ? ORDER BY seq", (chain.id,)
