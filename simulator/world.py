@@ -108,7 +108,6 @@ class World:
         at = self._now()
         self.dock.set_inputs(at, seated=seated, tablet_ma=0)
         self.own_device.kick()
-        self.tick()
         return at
 
     def plug(self, *, foreign: bool = False) -> None:

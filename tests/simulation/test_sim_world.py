@@ -141,9 +141,10 @@ def test_a_sleeping_tablet_is_woken_by_ignition_and_one_that_is_off_by_its_suppl
             await b.until(lambda: b.starts == 1)
             b.world.tablet.power = Power.OFF
             b.world.seat(seated=False)
+            await b.until(lambda: b.world.tablet.supply_mv == 0)
             assert b.starts == 1
             b.world.seat(seated=True)
-            assert b.starts == 2
+            await b.until(lambda: b.starts == 2)
 
     asyncio.run(main())
 
