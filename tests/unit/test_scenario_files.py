@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.types import MS, SECOND
+from agent.core.state import IgnitionState, PowerMode, TetherState
+from agent.core.types import MS, SECOND, Posture
 from simulator import scenario
-from simulator.scenario import ACTIONS, ScenarioError, parse
+from simulator.scenario import ACTIONS, OBSERVABLES, ScenarioError, parse
+from sync import topics
 
 GOOD = """
 name = "short"
@@ -131,3 +133,10 @@ def test_an_unknown_scenario_is_named_with_the_nearest() -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"none\.toml: cannot be read"):
         scenario.load(tmp_path / "none.toml")
+
+
+def test_what_can_be_looked_at_is_what_the_agent_says() -> None:
+    enums = {"tether": TetherState, "ignition": IgnitionState, "power": PowerMode, "posture": Posture}
+    for name, enum in enums.items():
+        assert set(OBSERVABLES[name]) == {member.value for member in enum}
+    assert set(OBSERVABLES["fleet"]) == {topics.ONLINE, topics.SLEEPING, topics.SHUTTING_DOWN, topics.LOST}
