@@ -168,7 +168,7 @@ class MqttTransport:
             self._inbox.clear()
             self._scheduled = False
         for generation, event in events:
-            if generation != self._generation:
+            if generation != self._generation or self._closing:
                 continue
             match event:
                 case Up():

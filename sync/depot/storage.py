@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from agent.core.records import Stream
 from sync.blocks import Block, Head, parse_block
 from sync.columns import Row
@@ -44,8 +46,8 @@ CREATE TABLE proof (
 CREATE TABLE record (
     chain INTEGER NOT NULL REFERENCES chain, seq INTEGER NOT NULL, boot_id BLOB NOT NULL,
     boot_ns INTEGER NOT NULL, wall_ns INTEGER NOT NULL, quality INTEGER NOT NULL, kind TEXT NOT NULL,
-    version INTEGER NOT NULL, body TEXT NOT NULL, UNIQUE (chain, seq)
-) STRICT;
+    version INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY (chain, seq)
+) STRICT, WITHOUT ROWID;
 CREATE TABLE segment (id BLOB PRIMARY KEY, ephemeral BLOB NOT NULL, generation INTEGER NOT NULL) STRICT;
 CREATE TABLE presence (
     device TEXT PRIMARY KEY, fleet TEXT NOT NULL, state TEXT NOT NULL, boot_id BLOB NOT NULL,
@@ -195,7 +197,7 @@ class DepotStorage:
             (
                 (
                     chain.id, seq, header.boot_id, row.at, wall_of_boot + row.at, header.quality,
-                    row.kind, row.version, json.dumps(row.fields),
+                    row.kind, row.version, _as_json(row.fields),
                 )
                 for seq, row in rows or ()
             ),
@@ -318,6 +320,10 @@ class DepotStorage:
 
     def segments(self) -> list[Segment]:
         return [Segment(*row) for row in self._db.execute("SELECT id, ephemeral, generation FROM segment")]
+
+
+def _as_json(fields: dict[str, object]) -> str:
+    return msgspec.json.encode(fields).decode()  # a fifth of the time that json takes
 
 
 def _chain(row: tuple[int, str, str, str, bytes, int, bytes, int]) -> Chain:
