@@ -190,7 +190,10 @@ def fill(rig: Rig, store: Store, stream_bytes: int, size: int = 8_000) -> None:
 def test_a_full_stream_drops_its_oldest_behind_a_gap_and_alarms_once(rig: Rig) -> None:
     rig.quotas[Stream.STATE] = MIN_QUOTA
     store = rig.open()
-    fill(rig, store, 3 * MIN_QUOTA)
+    fill(rig, store, 2 * MIN_QUOTA)
+    store.close()
+    store = rig.open()  # the shedding goes on where it was
+    fill(rig, store, MIN_QUOTA)
     stats = store.stats()[Stream.STATE]
     assert stats.size <= MIN_QUOTA
     found = read_all(store, Stream.STATE)
