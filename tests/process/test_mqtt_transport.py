@@ -22,8 +22,12 @@ def endpoint(
     return Endpoint("127.0.0.1", port, name, connect_timeout_s=2.0, versions=versions)
 
 
-def mqtt_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "mqtt"]
+def threads_left() -> list[threading.Thread]:
+    """Transport threads that do not end by themselves after they said that they do."""
+    found = [thread for thread in threading.enumerate() if thread.name == "mqtt"]
+    for thread in found:
+        thread.join(5.0)
+    return [thread for thread in found if thread.is_alive()]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def test_the_best_version_that_the_broker_speaks_is_used(
             assert sorted(c.token for c in confirmed) == list(range(100))
             assert all(c.code < 0x80 for c in confirmed)
             assert await tablet.transport.close(5.0)
-        assert mqtt_threads() == []
+        assert threads_left() == []
 
     asyncio.run(scene())
 
@@ -109,7 +113,7 @@ def test_a_silent_peer_never_blocks_the_loop_and_close_is_bounded() -> None:
                     await asyncio.wait([closing], timeout=0.001)
                 assert closing.result()
                 assert turns >= 1
-        assert mqtt_threads() == []
+        assert threads_left() == []
 
     asyncio.run(scene())
 
