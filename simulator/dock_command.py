@@ -86,7 +86,9 @@ async def _play(args: argparse.Namespace, identity: Identity) -> int:
     return 0
 
 
-def _connect(args: argparse.Namespace, device: SerialDevice, ended: asyncio.Event) -> Callable[[], None]:
+def _connect(
+    args: argparse.Namespace, device: SerialDevice[ReferenceDock], ended: asyncio.Event
+) -> Callable[[], None]:
     """Put the device on its wire; what is returned takes it off again."""
     if args.pty is not None:
         plug = PtyPlug(args.pty)
@@ -97,7 +99,7 @@ def _connect(args: argparse.Namespace, device: SerialDevice, ended: asyncio.Even
     return port.close
 
 
-def _read_command(dock: ReferenceDock, device: SerialDevice, ended: asyncio.Event) -> None:
+def _read_command(dock: ReferenceDock, device: SerialDevice[ReferenceDock], ended: asyncio.Event) -> None:
     line = sys.stdin.readline(LINE_LIMIT)
     if not line:
         asyncio.get_running_loop().remove_reader(sys.stdin)  # the dock plays on

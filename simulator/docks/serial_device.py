@@ -7,7 +7,7 @@ import os
 import tty
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import serial
 
@@ -25,13 +25,16 @@ class DeviceModel(Protocol):
     def outgoing(self) -> bytes: ...
 
 
-class SerialDevice:
+Model = TypeVar("Model", bound=DeviceModel, covariant=True)
+
+
+class SerialDevice(Generic[Model]):
     """A model on an asyncio loop. It goes on living while it is unplugged, as a dock in a vehicle does.
 
     Call ``kick`` after every direct call of the model, such as a change of its inputs.
     """
 
-    def __init__(self, model: DeviceModel, now: Callable[[], BootNs]) -> None:
+    def __init__(self, model: Model, now: Callable[[], BootNs]) -> None:
         self.model = model
         self.dropped_bytes = 0  # of which the wire took none: nobody reads, or nothing is plugged in
         self._now = now
@@ -116,10 +119,10 @@ class PtyPlug:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._device: SerialDevice | None = None
+        self._device: SerialDevice[DeviceModel] | None = None
         self._fds: tuple[int, ...] = ()
 
-    def plug(self, device: SerialDevice) -> None:
+    def plug(self, device: SerialDevice[DeviceModel]) -> None:
         """Make the port appear with this device behind it."""
         if self._device is not None:
             raise RuntimeError(f"{self.path}: a device is plugged in already; pull it first")

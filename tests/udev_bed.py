@@ -1,0 +1,40 @@
+"""umockdev's testbed by ctypes: devices that come and go for a process run under ``umockdev-wrapper``."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+
+class UdevBed:
+    """A machine without devices; those added here have uevents, properties and nodes under ``/dev``."""
+
+    def __init__(self) -> None:
+        self._lib = ctypes.CDLL("libumockdev.so.0")
+        self._lib.umockdev_testbed_new.restype = ctypes.c_void_p
+        self._lib.umockdev_testbed_get_root_dir.restype = ctypes.c_char_p
+        self._bed = ctypes.c_void_p(self._lib.umockdev_testbed_new())
+        self.root = Path(self._lib.umockdev_testbed_get_root_dir(self._bed).decode())
+
+    def add(self, sys_path: str, subsystem: str, properties: dict[str, str], leads_to: str = "") -> None:
+        """Plug a device in. ``DEVNAME`` among the properties gives it a node, a link to ``leads_to``."""
+        lines = [f"P: {sys_path.removeprefix('/sys')}"]
+        devnode = properties.get("DEVNAME", "")
+        if devnode:
+            node = self.root / devnode.removeprefix("/")
+            node.parent.mkdir(parents=True, exist_ok=True)
+            node.symlink_to(leads_to)
+        lines += [f"E: {name}={value}" for name, value in {**properties, "SUBSYSTEM": subsystem}.items()]
+        text = ("\n".join(lines) + "\n\n").encode()
+        if not self._lib.umockdev_testbed_add_from_string(self._bed, text, None):
+            raise RuntimeError(f"umockdev refused the device {sys_path}")
+
+    def change(self, sys_path: str) -> None:
+        self._lib.umockdev_testbed_uevent(self._bed, sys_path.encode(), b"change")
+
+    def remove(self, sys_path: str, devnode: str = "") -> None:
+        """Unplug: what udev does first is to forget the device, then it tells."""
+        if devnode:
+            (self.root / devnode.removeprefix("/")).unlink()
+        self._lib.umockdev_testbed_uevent(self._bed, sys_path.encode(), b"remove")
+        self._lib.umockdev_testbed_remove_device(self._bed, sys_path.encode())
