@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Awaitable, Mapping, Sequence
 
 from agent.core.types import SECOND, BootNs, Lock, LockOutcome, Release, UsedWhileLocked
+from agent.dbus import BusDown
 from agent.dbus_wire import BusError
 from agent.enforcement.base import EnforcementAction, Outcome, SettingsError, Surroundings
 from agent.login1 import Login1, Session
@@ -134,14 +135,16 @@ class LogindAction(EnforcementAction):
         open_: list[Session] = []
         trouble = ""
         for attempt in range(1, ATTEMPTS + 1):
+            patience_s, trouble = self._verify_s, ""
             try:
                 for request in asked:
                     await request
-                trouble = ""
             except BusError as error:  # one refused must not hide that all are locked
                 trouble = str(error)
+                if isinstance(error, BusDown):
+                    patience_s = 0.0  # nobody heard it: no screen locker is at work
             try:
-                open_ = await self._open_after(self._verify_s)
+                open_ = await self._open_after(patience_s)
             except BusError as error:
                 trouble = str(error)
                 await self._stir(asyncio.get_running_loop().time() + self._verify_s)

@@ -28,7 +28,7 @@ def main() -> int:
         heads.append(head + 1)
 
     with tempfile.TemporaryDirectory() as folder:
-        took = asyncio.run(measure(Path(folder) / "rig", number, recorded, dbus=True))
+        took = asyncio.run(measure(Path(folder), number, recorded, dbus=True))
     median = statistics.median(took)
     return claim.state(
         f"start to first durable record: median of {number}", median, "ms", GOAL_MS, holds=median < GOAL_MS

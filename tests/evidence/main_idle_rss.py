@@ -1,5 +1,7 @@
-"""Memory of an idle agent: docked, ignition off, dock at 5 Hz, connected to the broker; resident set, of which
-Python's and OpenSSL's files are a part that it shares with other programs. The length is in seconds.
+"""Memory of an idle agent: docked, ignition off, dock at 5 Hz, connected to the broker.
+
+The resident set, of which Python's and OpenSSL's files are a part that it shares with other programs. The
+length is in seconds.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from tests.evidence.idle import idle
 GOAL_MIB = 60.0
 
 
+def resident_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+
+
 async def rss_mib(folder: Path, seconds: int) -> float:
     async with idle(folder) as pid:
         await asyncio.sleep(seconds)
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        kib = next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
-        return kib / 1024
+        return resident_kib(pid) / 1024
 
 
 def main() -> int:

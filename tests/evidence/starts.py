@@ -50,8 +50,8 @@ async def measure(
     """Times in ms from the exec to the end of ``until``, each of a start on a store with records in it.
 
     A first start, which is not counted, leaves Python's compiled files behind, as an installation does.
+    ``folder`` exists.
     """
-    folder.mkdir()
     async with Rig(folder, Options(dbus=dbus)) as rig, _notify_socket(folder / "notify") as notify:
         await rig.until_seen(READY_S, tether="tethered")
         await rig.agent.stop()

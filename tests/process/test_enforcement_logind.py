@@ -199,6 +199,22 @@ async def test_a_lock_without_a_bus_takes_as_soon_as_there_is_one(tmp_path: Path
 
 
 @looped
+async def test_a_lock_of_the_start_does_not_wait_for_the_time_of_a_screen_locker(tmp_path: Path) -> None:
+    """The bus is only being connected then; with a release soon after it, the session would not lock at all."""
+    async with logind_rig(tmp_path) as rig:
+        session = rig.logind.add(SimSession("2"))
+        action = LogindAction({"verify_ms": 10_000}, rig.around)
+        chain = Chain([action], rig.observe, boot_now)
+        await chain.start()
+        rig.bus.start()
+        chain.lock(lock_order(1))
+        await rig.until(lambda: rig.of(LockOutcome), 5.0)
+        assert rig.of(LockOutcome)[0].ok
+        assert session.locked
+        await chain.close()
+
+
+@looped
 async def test_a_sleep_can_wait_for_the_lock_but_not_for_ever(tmp_path: Path) -> None:
     async with enforcing(tmp_path) as (rig, chain):
         done: list[bool] = []
