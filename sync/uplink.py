@@ -76,6 +76,7 @@ class Uplink:
         self._session: Session | None = None  # None until the store has told where the streams stand
         self._epoch = b""
         self._heads: dict[Stream, Head] = {}
+        self._told: dict[Stream, int] = {}  # newest seqs that the session knows of
         self._payload = b""  # of the batch that was fetched last
         self._timer: asyncio.TimerHandle | None = None
         self._drains: list[asyncio.Future[int]] = []
@@ -92,7 +93,9 @@ class Uplink:
     def notify(self, heads: Mapping[Stream, int]) -> None:
         """Records were committed: the newest sequence number of each stream."""
         for stream, head in heads.items():
-            self._handle(t.DataAvailable(stream, head))
+            if head != self._told.get(stream):
+                self._told[stream] = head
+                self._handle(t.DataAvailable(stream, head))
 
     def drain(self, until: BootNs) -> asyncio.Future[int]:
         """Send all that can be sent until then; resolves with the number of records that are left.
@@ -197,6 +200,7 @@ class Uplink:
             return
         self._epoch = epoch
         self._heads = {stream: stat.head for stream, stat in stats.items()}
+        self._told.clear()
         cursors = {s: t.Cursor(stat.head.seq, stat.acked.seq) for s, stat in stats.items()}
         self._session = Session(cursors, self._jitter, self._config.limits)
         for event in self._wanted:
