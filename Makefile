@@ -26,7 +26,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)           ## measurements, with the limit and the peer in the same run
-	for b in tests/bench/bench_*.py; do $(BIN)/python $$b || exit 1; done
+	for b in tests/bench/bench_*.py; do PYTHONPATH=. $(BIN)/python $$b || exit 1; done
 
 evidence: $(STAMP)        ## every figure the documents claim, measured; exit 1 if one does not hold
 	$(BIN)/python -m tests.evidence $(LENGTH)
