@@ -23,7 +23,7 @@ from agent.core.types import BootNs
 from drivers import registry
 from drivers.vehicles.codec import Profile
 from simulator.agent_config import DEVICE, SHORT_TIMES, Layout, Pairing, document, merged, tables
-from simulator.broker import HOST, Broker
+from simulator.broker import HOST, Broker, free_port, installed
 from simulator.compose_accounts import Accounts, account, depot_state
 from simulator.control_client import ControlClient
 from simulator.network import FaultProxy
@@ -124,8 +124,10 @@ class Rig:
         self.layout.dock_key.write_text(self.pairing.key.hex())
         self.layout.dock_key.chmod(0o600)
 
-        self.broker = await asyncio.to_thread(Broker.start, self.folder / "broker", self.options.broker)
-        self._exit.push_async_callback(asyncio.to_thread, self.broker.stop)
+        kind = self.options.broker or ("mosquitto" if installed() else "amqtt")
+        self.broker = Broker(kind, self.folder / "broker", free_port())
+        self._exit.push_async_callback(_in_thread, self.broker.stop)
+        await _in_thread(self.broker.run)
         self.network = FaultProxy(HOST, self.broker.port, boot_now)
         await self.network.start()
         self._exit.push_async_callback(self.network.close)
@@ -232,8 +234,8 @@ class Rig:
     # --- the fleet's end --------------------------------------------------------------------------
 
     async def kill_broker(self) -> None:
-        await asyncio.to_thread(self.broker.kill)
-        await asyncio.to_thread(self.broker.run)
+        await _in_thread(self.broker.kill)
+        await _in_thread(self.broker.run)
 
     async def kill_depot(self) -> None:
         await self.depot.kill()
@@ -354,6 +356,16 @@ class Rig:
         self._changed.set()
         for watch in self.watchers:
             watch()
+
+
+async def _in_thread(work: Callable[[], None]) -> None:
+    """Run it beside the loop. Cancelled, it is waited for: what it started must be there to be ended."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _python(module: str, *arguments: object) -> list[str]:

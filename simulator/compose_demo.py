@@ -128,12 +128,10 @@ async def _play(scenario: Scenario, options: Options, folder: Path) -> Result:
     with Timeline(scenario, boot_now) as timeline, _terminable():
         timeline.heading(
             {
-                "broker": "Mosquitto"
-                if options.broker == "mosquitto"
-                else "amqtt (Mosquitto is not installed)",
-                "tablet": "console actions, no D-Bus"
-                if not options.dbus
-                else "logind's double on a private D-Bus",
+                "broker": _broker(options),
+                "sessions": "logind's double on a private D-Bus"
+                if options.dbus
+                else "console actions, no D-Bus",
                 "seed": str(options.seed),
             }
         )
@@ -151,6 +149,12 @@ async def _play(scenario: Scenario, options: Options, folder: Path) -> Result:
             )
         timeline.table("What came of it", _rows(result))
     return result
+
+
+def _broker(options: Options) -> str:
+    if options.broker == "mosquitto":
+        return "Mosquitto"
+    return "amqtt, embedded" if broker.installed() else "amqtt, embedded: Mosquitto is not installed"
 
 
 def _rows(result: Result) -> dict[str, str]:

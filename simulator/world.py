@@ -76,7 +76,7 @@ class World:
         self.foreign = ReferenceDock(_identity(FOREIGN), self._random.randbytes, start)
         self.own_device = SerialDevice(self.wire, now)
         self._foreign_device = SerialDevice(Wire(self.foreign), now)
-        self.plugged: SerialDevice | None = None
+        self.plugged: SerialDevice[Wire] | None = None
         self._plug = PtyPlug(layout.dock_port)
         self._sender = FrameSender(profile, self.vehicle)
         self._tree = PowerSupplyTree(layout.power_supply)
