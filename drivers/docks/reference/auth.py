@@ -55,20 +55,20 @@ class Session:
     def seal(self, message: Message, sequence: int, *, ack_wanted: bool = False) -> Frame:
         """A frame with the next counter and its tag."""
         self._sent += 1
-        bare = Frame(message, sequence, ack_wanted)
-        tag = self._tag(self._sends, self._sent, bare)
+        signed = signed_bytes(message, sequence, ack_wanted=ack_wanted, authenticated=True)
+        tag = self._tag(self._sends, self._sent, signed)
         return Frame(message, sequence, ack_wanted, Trailer(self._sent, tag))
 
     def check(self, frame: Frame) -> Reason | None:
-        """Accept a frame (None) and move the counter on, or say why not."""
+        """Accept a frame that a decoder read (None) and move the counter on, or say why not."""
         trailer = frame.trailer
-        if trailer is None or not same(self._tag(self._receives, trailer.counter, frame), trailer.tag):
+        if trailer is None or not same(self._tag(self._receives, trailer.counter, frame.signed), trailer.tag):
             return Reason.TAG
         if trailer.counter <= self._received:
             return Reason.COUNTER
         self._received = trailer.counter
         return None
 
-    def _tag(self, direction: bytes, counter: int, frame: Frame) -> bytes:
-        said = direction + counter.to_bytes(4, "little") + signed_bytes(frame, authenticated=True)
+    def _tag(self, direction: bytes, counter: int, signed: bytes) -> bytes:
+        said = direction + counter.to_bytes(4, "little") + signed
         return hmac.digest(self._key, said, "sha256")[:TAG_SIZE]

@@ -239,12 +239,16 @@ class Trailer:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame. ``sequence`` is 0 to 255; a frame with a trailer has the flag "authenticated"."""
+    """One frame. ``sequence`` is 0 to 255; a frame with a trailer has the flag "authenticated".
+
+    ``signed`` is what the tag covers, as it stood on the wire: header and payload. Only a decoder sets it.
+    """
 
     message: Message
     sequence: int
     ack_wanted: bool = False
     trailer: Trailer | None = None
+    signed: bytes = field(default=b"", compare=False, repr=False)
 
     def to_tablet(self) -> bool:
         return bool(self.message.TYPE & TO_TABLET_TYPES)
@@ -258,15 +262,16 @@ class Dropped:
     sequence: int | None = None
 
 
-def signed_bytes(frame: Frame, *, authenticated: bool) -> bytes:
+def signed_bytes(message: Message, sequence: int, *, ack_wanted: bool, authenticated: bool) -> bytes:
     """Header and payload of a frame, as its tag and crc cover them."""
-    flags = (ACK_WANTED if frame.ack_wanted else 0) | (AUTHENTICATED if authenticated else 0)
-    return _HEADER.pack(VERSION, frame.message.TYPE, frame.sequence, flags) + frame.message.payload()
+    flags = (ACK_WANTED if ack_wanted else 0) | (AUTHENTICATED if authenticated else 0)
+    return _HEADER.pack(VERSION, message.TYPE, sequence, flags) + message.payload()
 
 
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame on the wire, with the closing 0x00."""
-    whole = signed_bytes(frame, authenticated=frame.trailer is not None)
+    tagged = frame.trailer is not None
+    whole = signed_bytes(frame.message, frame.sequence, ack_wanted=frame.ack_wanted, authenticated=tagged)
     if frame.trailer is not None:
         whole += _TRAILER.pack(frame.trailer.counter, frame.trailer.tag)
     return _stuff(whole + _CRC.pack(zlib.crc32(whole))) + b"\0"
@@ -301,7 +306,7 @@ def decode(packet: bytes) -> Frame | Dropped:
         return Dropped(message, sequence)
     if trailer is not None and message_class.HANDSHAKE:
         return Dropped(Reason.TRAILER, sequence)
-    return Frame(message, sequence, bool(flags & ACK_WANTED), trailer)
+    return Frame(message, sequence, bool(flags & ACK_WANTED), trailer, whole[:end])
 
 
 class Decoder:

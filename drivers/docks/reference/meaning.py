@@ -21,6 +21,8 @@ _OUTPUT_BITS = (
     ("power_hold", Output.POWER_HOLD),
     ("supply_enable", Output.SUPPLY_ENABLE),
 )
+# Plain ints: arithmetic on enum flags would cost more than all the rest of a STATUS.
+_SEATED, _MATED, _LOCKED, _KL15 = (bit.value for bit in StatusBit)
 _FAULTS = sum(fault.value for fault in DockFault)
 
 
@@ -49,24 +51,26 @@ def dock_ident(dock: str, at: BootNs, ident: Ident) -> DockIdent:
 def dock_status(
     dock: str, at: BootNs, evidence_at: BootNs, status: Status, *, authenticated: bool
 ) -> DockStatus:
-    def bit(which: StatusBit) -> bool | None:
-        return bool(status.bits & which) if status.known & which else None
-
+    bits, known = status.bits, status.known
     return DockStatus(
         at=at,
         dock=dock,
         evidence_at=evidence_at,
         authenticated=authenticated,
-        seated=bit(StatusBit.SEATED),
-        mated=bit(StatusBit.MATED),
-        locked=bit(StatusBit.LOCKED),
-        kl15=bit(StatusBit.KL15),
+        seated=_bit(bits, known, _SEATED),
+        mated=_bit(bits, known, _MATED),
+        locked=_bit(bits, known, _LOCKED),
+        kl15=_bit(bits, known, _KL15),
         vehicle_mv=_available(status.vehicle_mv, NOT_AVAILABLE_U16),
         dock_mv=_available(status.dock_mv, NOT_AVAILABLE_U16),
         tablet_ma=_available(status.tablet_ma, NOT_AVAILABLE_I16),
         temperature_dc=_available(status.temperature_dc, NOT_AVAILABLE_I16),
         faults=DockFault(status.faults & _FAULTS),
     )
+
+
+def _bit(bits: int, known: int, which: int) -> bool | None:
+    return bool(bits & which) if known & which else None
 
 
 def _available(value: int, not_available: int) -> int | None:

@@ -1,0 +1,110 @@
+"""Every registered dock model brings what docs/adding-a-dock.md asks for, and keeps a session's contract."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.core.types import (
+    SECOND,
+    BootNs,
+    CommandOutcome,
+    DockCommandDone,
+    DockLinkLost,
+    DockLinkUp,
+    DockProof,
+    DockStatus,
+    DriveOutputs,
+    LinkLoss,
+)
+from drivers import registry
+from drivers.spec import Capability, DockSession, DockSettings, DockSpec
+
+ROOT = Path(__file__).parents[2]
+MODELS = registry.names(registry.DOCKS)
+SETTINGS = DockSettings("yard", "DK-1", "VIN-1", bytes(range(32)))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where a model keeps what it must bring along. A new model adds its line to ``PARTS``."""
+
+    page: str
+    vectors: str
+
+
+PARTS = {"reference": Parts("docs/dock-link.md", "tests/vectors/dock_link.json")}
+
+
+def load(model: str) -> DockSpec:
+    spec = registry.load(registry.DOCKS, model)
+    assert isinstance(spec, DockSpec)
+    return spec
+
+
+def build(model: str) -> DockSession:
+    return load(model).build(SETTINGS, random.Random(1).randbytes)
+
+
+def test_there_is_a_registered_model() -> None:
+    assert "reference" in MODELS
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_brings_its_parts(model: str) -> None:
+    spec = load(model)
+    assert spec.model == model
+    assert spec.baud > 0
+    assert importlib.import_module(f"drivers.docks.{model}.codec").__doc__
+    assert importlib.import_module(f"simulator.docks.{model}").__doc__
+    assert model in PARTS, f"{model}: add its page and vectors to PARTS of this test"
+    vectors = json.loads((ROOT / PARTS[model].vectors).read_text())
+    assert vectors["valid"]
+    assert vectors["invalid"]
+    assert len((ROOT / PARTS[model].page).read_text()) > 1000
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_session_reports_its_link_and_loses_commands_with_it(model: str) -> None:
+    session = build(model)
+    assert session.name == "yard"
+    assert session.outgoing() == b""
+    assert session.link_up(BootNs(0)) == [DockLinkUp(BootNs(0), "yard")]
+    assert session.outgoing()
+    assert session.outgoing() == b""
+    session.drive(DriveOutputs(latch=True), BootNs(1))
+    seen = session.link_lost(BootNs(2), LinkLoss.UNPLUGGED)
+    assert seen[0] == DockLinkLost(BootNs(2), "yard", LinkLoss.UNPLUGGED)
+    done = [each for each in seen if isinstance(each, DockCommandDone)]
+    assert [each.outcome for each in done] == [CommandOutcome.LOST]
+    assert session.next_deadline() is None
+
+
+@pytest.mark.parametrize("model", MODELS)
+@given(chunks=st.lists(st.binary(max_size=400), max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_a_session_takes_any_bytes_and_proves_nothing_from_them(model: str, chunks: list[bytes]) -> None:
+    session = build(model)
+    at = BootNs(0)
+    session.link_up(at)
+    for chunk in chunks:
+        at = BootNs(at + SECOND // 10)
+        seen = [*session.feed(chunk, at), *session.timer(at)]
+        session.outgoing()
+        deadline = session.next_deadline()
+        assert deadline is None or deadline > at
+        if Capability.PROOF in load(model).capabilities:
+            assert not [each for each in seen if isinstance(each, DockProof)]
+            assert not [each for each in seen if isinstance(each, DockStatus) and each.authenticated]
+
+
+def test_a_name_that_nobody_registered_is_refused_with_those_that_are() -> None:
+    with pytest.raises(registry.NotRegisteredError, match=r"`refrence` is not registered.*reference"):
+        registry.load(registry.DOCKS, "refrence")
