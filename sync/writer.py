@@ -297,10 +297,12 @@ class StoreThread:
 
 def _receipt(item: Item, firsts: dict[Stream, int]) -> Receipt:
     """The item's share of a group; moves ``firsts`` on to where the next item begins."""
-    seqs = {}
-    for stream, count in Counter(record.kind.stream for record in item.records).items():
-        seqs[stream] = (firsts[stream], firsts[stream] + count - 1)
-        firsts[stream] += count
+    seqs: dict[Stream, tuple[int, int]] = {}
+    for record in item.records:
+        stream = record.kind.stream
+        seq = firsts[stream]
+        firsts[stream] = seq + 1
+        seqs[stream] = (seqs[stream][0], seq) if stream in seqs else (seq, seq)
     return Receipt(seqs)
 
 

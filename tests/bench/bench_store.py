@@ -47,6 +47,16 @@ def rates(seconds: float, step: Callable[[], int]) -> tuple[float, list[float]]:
     return count / (time.perf_counter() - start), sorted(times)
 
 
+def in_turn(seconds: float, *steps: Callable[[], int]) -> list[float]:
+    """Rates of each step, measured in slices one after the other: a busy machine is busy for all of them."""
+    slices = 5
+    found = [0.0] * len(steps)
+    for _ in range(slices):
+        for place, step in enumerate(steps):
+            found[place] += rates(seconds / slices, step)[0] / slices
+    return found
+
+
 def p99(times: list[float]) -> float:
     return times[int(len(times) * 0.99)]
 
@@ -123,25 +133,19 @@ def opened(folder: Path, name: str) -> Iterator[Store]:
         store.close()
 
 
-def single(folder: Path, seconds: float) -> float:
-    """One record at a time; slices of both in turn, so that a busy disk is busy for both."""
+def single(folder: Path, seconds: float) -> None:
+    """One record at a time, synced before it returns."""
     db = bare(folder / "bare-single.sqlite")
     with opened(folder, "single.sqlite") as store:
-        ours = limit = 0.0
-        for _ in range(4):
-            limit += rates(seconds / 4, bare_single(db))[0] / 4
-            ours += rates(seconds / 4, lambda: len(store.append([alarm(boot_ns())])))[0] / 4
+        limit, ours = in_turn(seconds, bare_single(db), lambda: len(store.append([alarm(boot_ns())])))
     db.close()
     show("bare SQLite WAL/FULL, one at a time", limit, "records/s")
     show("store, one at a time, chained and sealed", ours, "records/s")
     show("  ratio", ours / limit, "", 0.7)
-    return limit
 
 
 def groups(folder: Path, seconds: float) -> None:
     db = bare(folder / "bare-group.sqlite")
-    limit, _ = rates(seconds, bare_group(db))
-    db.close()
     records = drive(1, GROUP, boot_ns())
     with opened(folder, "group.sqlite") as store:
 
@@ -149,10 +153,12 @@ def groups(folder: Path, seconds: float) -> None:
             store.append(records)
             return GROUP
 
-        before = written_bytes()
-        ours, _ = rates(seconds, step)
+        limit, ours = in_turn(seconds, bare_group(db), step)
+        db.close()
+        before, first = written_bytes(), store.heads()[Stream.TELEMETRY].seq
+        rates(seconds / 2, step)
         stats = store.stats()[Stream.TELEMETRY]
-        disk = (written_bytes() - before) / stats.head.seq
+        disk = (written_bytes() - before) / (stats.head.seq - first)
         show("bare SQLite WAL/FULL, groups of 100 rows of 200 bytes", limit, "records/s")
         show("store, groups of 100, chained and sealed", ours, "records/s", 150_000)
         show("  ratio", ours / limit, "")
@@ -184,15 +190,20 @@ def field_rate(folder: Path) -> None:
         show("field rate: syncs an hour", 3_600 / 5, "")
 
 
-async def threaded(folder: Path, seconds: float, limit: float) -> None:
+async def threaded(folder: Path, seconds: float) -> None:
     thread = StoreThread(Rig(folder / "threaded.sqlite", sealed=True).open, boot_ns)
     await thread.start()
-    count = 0
-    start = time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        await thread.commit([alarm(boot_ns())])
-        count += 1
-    rate = count / (time.perf_counter() - start)
+    db = bare(folder / "bare-threaded.sqlite")
+    limit = rate = 0.0
+    for _ in range(5):
+        limit += rates(seconds / 5, bare_single(db))[0] / 5
+        count = 0
+        start = time.perf_counter()
+        while time.perf_counter() - start < seconds / 5:
+            await thread.commit([alarm(boot_ns())])
+            count += 1
+        rate += count / (time.perf_counter() - start) / 5
+    db.close()
     show("one producer to producer through the thread", rate, "records/s")
     show("  ratio to bare SQLite", rate / limit, "", 0.4)
     times: list[float] = []
@@ -250,10 +261,10 @@ def main() -> None:
     beside = options.folder or Path(__file__).resolve().parents[2]
     with tempfile.TemporaryDirectory(dir=beside, prefix=".bench-") as name:
         folder = Path(name)
-        limit = single(folder, options.seconds)
+        single(folder, options.seconds)
         groups(folder, options.seconds)
         field_rate(folder)
-        asyncio.run(threaded(folder, options.seconds, limit))
+        asyncio.run(threaded(folder, options.seconds))
         pending(folder, options.seconds)
     print(f"sqlite {sqlite3.sqlite_version}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
 
