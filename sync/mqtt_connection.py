@@ -23,6 +23,7 @@ from sync.mqtt_types import MQTT_5, Confirmed, Endpoint, Received, TransportEven
 
 UNSUPPORTED_VERSION = 0x84  # MQTT 5.0, 3.2.2.2; paho maps the 3.1.1 return code 1 to it
 NEVER_EXPIRES = 0xFFFFFFFF  # s; MQTT 5.0, 3.1.2.11.2
+RECEIVE_MAXIMUM = 128  # messages without a PUBACK; ours: bounds what a depot holds in memory
 PACKET_OVERHEAD = 512  # bytes around a payload: fixed header, topic and properties; ours, generous
 # Ours. A broker of 3.1.1 alone may wait for more of a CONNECT that it misreads (amqtt does).
 ANSWER_S = 3.0
@@ -126,6 +127,7 @@ class Connection:
         if self._persistent:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho's gap
             properties.SessionExpiryInterval = NEVER_EXPIRES
+            properties.ReceiveMaximum = RECEIVE_MAXIMUM
         self.client.connect(
             endpoint.host,
             endpoint.port,

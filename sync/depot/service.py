@@ -74,6 +74,7 @@ class DepotService:
                 self._failures = 0
                 log.info("depot ready", broker=f"{self._endpoint.host}:{self._endpoint.port}", mqtt=version)
             case Down(detail):
+                self._waiting.clear()  # without a PUBACK of ours the broker sends it again
                 self._reconnect(detail)
             case Received():
                 self._waiting.append(event)
