@@ -59,9 +59,7 @@ def _tether(tether: Tether, memory: Remembered, now: BootNs, policy: Policy, *, 
         state=state,
         since=now,
         evidence_at=BootNs(memory.evidence_at) if same_boot and memory.evidence_at else None,
-        lost_at=now,
         reserved_ns=reserved_ns,
-        extended=True,  # no crank extension is earned by a restart
         budget_ns=budget_ns,
         alarm_from=BootNs(now + policy.tether.start_allowance_s * SECOND),
     )

@@ -72,9 +72,8 @@ class Tether:
     status: DockStatus | None = None  # last authenticated STATUS, for reports and the latch
     hint: DockStatus | None = None  # last STATUS without authentication
     evidence_at: BootNs | None = None  # last moment of full, fresh evidence; ride-through counts from it
-    lost_at: BootNs = BOOT
     reserved_ns: int = 0  # ride-through of this loss, already taken from the budget
-    extended: bool = False
+    extension: bool = False  # a crank extension is earned and not taken yet
     budget_ns: int = 0
     barrier: BootNs = BOOT  # evidence before this does not count (resume, foreign dock)
     alarm_from: BootNs = BOOT  # end of the start allowance

@@ -170,26 +170,27 @@ def forget(tether: Tether, now: BootNs, policy: TetherPolicy) -> Tether:
 # --- ride-through ---------------------------------------------------------------------------------
 
 
-def _earns_crank(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> bool:
-    """A crank window is open, and KL15 or a start signal was seen shortly before the loss."""
-    if tether.evidence_at is None or not crank_open(ignition, now, policy.ignition):
+def _earns_extension(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> bool:
+    """Authenticated KL15 or a start signal was seen shortly before the loss that is noticed now."""
+    if tether.evidence_at is None:
         return False
     earliest = tether.evidence_at - policy.tether.crank_evidence_ms * MS
-    latest = tether.lost_at if tether.state is UNCERTAIN else now
     kl15_at = ignition.kl15_at if policy.ignition.wire is Wire.KL15 else None
-    return any(at is not None and earliest <= at <= latest for at in (kl15_at, ignition.start_at))
+    return any(at is not None and earliest <= at <= now for at in (kl15_at, ignition.start_at))
 
 
 def _reserve(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> Tether:
     """The tether with the ride-through of this loss taken from the budget, before it is used."""
-    earned = not tether.extended and _earns_crank(tether, ignition, now, policy)
-    if tether.state is UNCERTAIN and not earned:
+    uncertain = tether.state is UNCERTAIN
+    earned = tether.extension if uncertain else _earns_extension(tether, ignition, now, policy)
+    extend = earned and crank_open(ignition, now, policy.ignition)
+    if uncertain and not extend:
         return tether
-    limit_ms = policy.tether.crank_ride_through_ms if earned else policy.tether.ride_through_ms
+    limit_ms = policy.tether.crank_ride_through_ms if extend else policy.tether.ride_through_ms
     more = max(0, min(limit_ms * MS - tether.reserved_ns, tether.budget_ns))
     return replace(
         tether,
-        extended=tether.extended or earned,
+        extension=earned and not extend,
         reserved_ns=tether.reserved_ns + more,
         budget_ns=tether.budget_ns - more,
     )
@@ -277,10 +278,10 @@ def _finding(tether: Tether, now: BootNs, policy: TetherPolicy, *, asleep: bool,
 def _enter(tether: Tether, to: TetherState, now: BootNs) -> Tether:
     """Change state; on the way out of a loss give back what was reserved and not used."""
     if to is UNCERTAIN:
-        return replace(tether, state=to, since=now, lost_at=now)
+        return replace(tether, state=to, since=now)
     used = min(now - (tether.evidence_at or 0), tether.reserved_ns)
     return replace(
-        tether, state=to, since=now, reserved_ns=0, extended=False,
+        tether, state=to, since=now, reserved_ns=0, extension=False,
         budget_ns=tether.budget_ns + tether.reserved_ns - used,
         evidence_at=tether.good_at if to is TETHERED else tether.evidence_at,
     )  # fmt: skip
@@ -349,6 +350,7 @@ def evidence(tether: Tether, now: BootNs, policy: TetherPolicy) -> tuple[Evidenc
         )
     left_ms = max(0, ride_through_end(tether) - now) // MS if tether.state is UNCERTAIN else 0
     value = f"{left_ms} ms left" if tether.state is UNCERTAIN else "not running"
-    remark = f"budget {tether.budget_ns // MS} ms{', crank extension' if tether.extended else ''}"
+    extended = tether.reserved_ns > policy.ride_through_ms * MS
+    remark = f"budget {tether.budget_ns // MS} ms{', crank extension' if extended else ''}"
     notes.append(note("ride-through", value, tether.evidence_at, now, fresh=left_ms > 0, remark=remark))
     return tuple(notes)

@@ -48,6 +48,7 @@ from agent.core.types import (
     PowerVerb,
     Release,
     Remember,
+    Remembered,
     RequestPower,
     ShutdownSignal,
     SignalKind,
@@ -183,16 +184,20 @@ class Judge:
     ready_at: int = -(10**18)
     unproven_ns: int = 0
     decision: int = 0
+    budget_ns: int = 0
 
     def see(self, obs: Observation) -> Effects:
-        before, state = self.core.now, self.core.state
+        self.spend(max(self.core.now, obs.at))
         self.note(obs)
         made = self.core.see(obs)
         now = self.core.now
-        if state.posture.value == "usable" and not self.fresh(now):
-            self.unproven_ns += now - before
         self.check(obs, made, now)
         return made
+
+    def spend(self, now: int) -> None:
+        """Count the time until now that was used without fresh evidence."""
+        if self.core.usable() and self.evidence_at is not None:
+            self.unproven_ns += max(0, now - max(self.core.now, self.evidence_at + FRESH_NS))
 
     def note(self, obs: Observation) -> None:
         """Evidence, taken more generously than the core does."""
@@ -271,22 +276,22 @@ class Judge:
         assert len(state.ignition.buses) <= 8
         assert all(len(e.decision.evidence) <= 20 for e in made if isinstance(e, Explain))
         # 14: what was used without proof since the last refill is within the budget.
-        if state.tether.budget_ns == POLICY.tether.budget_ms * MS:
+        if state.tether.budget_ns == POLICY.tether.budget_ms * MS > self.budget_ns:
             self.unproven_ns = 0
+        self.budget_ns = state.tether.budget_ns
         assert self.unproven_ns <= POLICY.tether.budget_ms * MS
 
     def restart(self, how: str) -> None:
         words = last_words(self.core.state, self.core.now) if how == "orderly" else self.core.remembered
         self.decision = 0 if how == "bare" or words is None else words.decision
-        self.core.state = initial(POLICY)
+        self.core.state = initial(self.core.policy)
         boot = "another boot" if how == "boot" else "boot"
         self.see(Started(self.core.now, boot, None if how == "bare" else words))
 
     def until(self, end: BootNs) -> None:
-        while (due := next_deadline(self.core.state, POLICY)) is not None and due <= end:
+        while (due := next_deadline(self.core.state, self.core.policy)) is not None and due <= end:
             self.see(DeadlineReached(due))
-        if self.core.state.posture.value == "usable" and not self.fresh(end):
-            self.unproven_ns += end - self.core.now
+        self.spend(end)
         self.core.now = BootNs(max(self.core.now, end))
 
     def live(self, life: list[tuple[int, Act]]) -> None:
@@ -342,6 +347,30 @@ def test_without_proof_it_is_never_usable(life: list[tuple[int, Aged | Observati
         assert not core.usable()
 
 
+losses = st.lists(
+    st.tuples(
+        st.sampled_from([1600, 2500, 3400, 3900, 4500]),
+        st.one_of(
+            st.builds(Docked, st.sampled_from([0.2, 0.6, 1.4]), st.booleans()),
+            st.builds(Restart, st.sampled_from(["orderly", "crash"])),
+        ),
+    ),
+    min_size=5,
+    max_size=20,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(losses)
+def test_losses_and_restarts_together_use_no_more_than_the_budget(life: list[tuple[int, Act]]) -> None:
+    policy = replace(POLICY, tether=replace(POLICY.tether, refill_after_s=600))
+    core = Core(policy, at_s=100)
+    judge = Judge(core)
+    full = Remembered("boot", "unknown", 0, policy.tether.budget_ms * MS)
+    judge.see(Started(core.now, "boot", full))
+    judge.live([(0, Docked(1.4, kl15=True)), *life])
+
+
 @settings(max_examples=60, deadline=None)
 @given(lives, st.integers(1, 10**17))
 def test_only_differences_of_time_count(life: list[tuple[int, Act]], offset: int) -> None:
@@ -358,7 +387,7 @@ def test_only_differences_of_time_count(life: list[tuple[int, Act]], offset: int
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 400), st.booleans(), st.booleans()), min_size=50, max_size=200))
+@given(st.lists(st.tuples(st.integers(1, 120), st.booleans(), st.booleans()), min_size=50, max_size=200))
 def test_chatter_makes_a_bounded_number_of_transitions(beats: list[tuple[int, bool, bool]]) -> None:
     core = Core(POLICY).tethered()
     begin = core.now

@@ -175,6 +175,19 @@ def test_a_wire_that_says_on_holds_the_request_even_before_it_is_debounced() -> 
     assert len(core.made(RequestPower)) == 1
 
 
+def test_a_run_on_does_not_end_while_a_fresh_source_says_on() -> None:
+    core = parked()
+    for _ in range(300):  # the key says on against the wire: unknown, and so still a run-on
+        core.key(KeyPosition.ON)
+        core.dock(0.2, kl15=False)
+    core.key(KeyPosition.ON)
+    core.dock(1, kl15=False)
+    assert mode(core) is RUN_ON
+    assert core.made(Announce) == []
+    core.dock(2, kl15=False)
+    assert core.made(Announce) == [Announce("sleeping")]
+
+
 @pytest.mark.parametrize("how", ["outcome", "cancelled", "time"])
 def test_a_power_off_that_fails_is_taken_back_and_tried_again(how: str) -> None:
     core = shutting_down()

@@ -150,7 +150,7 @@ def test_silence_gets_the_ride_through_and_no_more() -> None:
 
 def test_evidence_that_comes_after_the_end_does_not_undo_the_lock() -> None:
     core = core_in(TETHERED)
-    core.now = BootNs(core.now + 60 * SECOND)  # the process stood still; no deadline was served
+    core.now = BootNs(core.now + 5 * SECOND)  # the process stood still; no deadline was served
     made = core.see(status(core.now))
     assert isinstance(made[0], Lock)
     assert not core.usable()
@@ -340,19 +340,61 @@ def test_before_sleep_it_locks_and_then_lets_sleep() -> None:
 
 def test_after_resume_only_proof_asked_for_since_counts() -> None:
     core = core_in(TETHERED)
-    before = core.now
     core.see(SleepSignal(core.now, starting=True))
+    core.proof()
     core.dock(1)
-    core.now = BootNs(core.now + 3600 * SECOND)
-    made = core.see(SleepSignal(core.now, starting=False))
-    assert Announce("online") in made
+    assert not core.usable(), "nothing counts on the way to sleep"
+    before = core.now
+    core.run(0.5)
+    assert Announce("online") in core.see(SleepSignal(core.now, starting=False))
     core.see(DockProof(core.now, "dock", before))
-    core.dock(0.2, evidence_at=before)
-    core.run(1)
-    assert not core.usable()
+    core.dock(0.8, evidence_at=before)
+    assert not core.usable(), "nothing from before the resume counts after it"
     core.proof()
     core.dock(1)
     assert core.usable()
+
+
+def test_status_before_the_new_proof_does_not_count_for_it() -> None:
+    core = core_in(TETHERED)
+    core.proof()
+    for _ in range(60 * 5):
+        core.see(status(core.now))
+        core.run(0.2)
+    core.run(0.1)
+    assert core.state.tether.state is UNCERTAIN
+    core.proof()
+    assert core.state.tether.state is UNCERTAIN
+    core.see(status(core.now))
+    assert core.state.tether.state is TETHERED
+
+
+def test_what_is_taken_from_the_budget_is_remembered_before_it_is_used() -> None:
+    core = core_in(TETHERED)
+    core.run(2)
+    assert core.remembered is not None
+    assert (core.remembered.budget_ns, core.remembered.reserved_ns) == (56 * SECOND, 4 * SECOND)
+    core.see(status(core.now, seated=None, vehicle_mv=12_600))
+    core.see(status(core.now, seated=None, vehicle_mv=7000))
+    assert (core.remembered.budget_ns, core.remembered.reserved_ns) == (50 * SECOND, 10 * SECOND)
+
+
+def test_a_start_after_the_loss_earns_nothing() -> None:
+    core = Core(SHORT).tethered(kl15=False)
+    core.run(2)
+    core.key(KeyPosition.START)
+    core.see(status(core.now, seated=None))
+    assert core.state.tether.reserved_ns == 4 * SECOND
+
+
+def test_a_refill_is_remembered() -> None:
+    core = Core(SHORT)
+    core.start()
+    core.dock(5)
+    assert core.remembered is not None
+    assert core.remembered.budget_ns == 0
+    core.dock(1)
+    assert core.remembered.budget_ns == 60 * SECOND
 
 
 def test_a_sleep_signal_that_was_missed_is_made_up_for_on_resume() -> None:
