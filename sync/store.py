@@ -198,10 +198,12 @@ class Store:
         """The open database; after an error it is opened, and read, anew at the next use."""
         try:
             yield self._db or self._open()
+        except sqlite3.ProgrammingError:
+            raise  # used wrongly (another thread): says nothing about the file
         except (sqlite3.Error, RemoteProtocolError) as error:
             self._drop()
-            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-            if code not in _DAMAGED:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if isinstance(error, sqlite3.Error) and code not in _DAMAGED:
                 raise StoreError(f"queue {self._path}: {error}; {_ADVICE.get(code, _LOOK)}") from error
             name = self._put_aside()
             raise StoreDamaged(f"queue {self._path} was damaged ({error}); it is kept as {name}") from error

@@ -176,8 +176,23 @@ class StoreThread:
     # --- the thread ---------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        if not self._first_open():
-            return
+        try:
+            if self._first_open():
+                self._serve()
+        except BaseException:
+            self._on_loop(self._on_health, False, "the store's thread ended by a defect; see the log")
+            raise
+        finally:
+            with self._wake:
+                self._closing = True  # whatever ended it: nobody waits for an answer from here on
+                self._inbox.hurry(self._now())
+                while items := self._inbox.take(self._now()):
+                    self._settle([(item.future, StoreError("the store's thread ended")) for item in items])
+            if self._store is not None:
+                self._store.close()
+            self._settle([(self._closed, None)])
+
+    def _serve(self) -> None:
         while True:
             with self._wake:
                 while not (self._questions or self._closing or self._patience() == 0.0):
@@ -193,10 +208,7 @@ class StoreThread:
             if answer is not None:
                 answer()
             if closing and not items and answer is None:
-                break
-        if self._store is not None:
-            self._store.close()
-        self._settle([(self._closed, None)])
+                return
 
     def _patience(self) -> float | None:
         """For how many seconds there is nothing to commit; None is for ever."""
@@ -207,10 +219,7 @@ class StoreThread:
         try:
             store = self._the_store()
         except StoreInUse as error:
-            with self._wake:
-                self._closing = True
             self._settle([(self._opened, error)])
-            self._settle([(self._closed, None)])
             return False
         except StoreError as error:
             self._settle([(self._opened, Opened(None, None, str(error)))])

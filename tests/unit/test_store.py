@@ -7,6 +7,7 @@ import random
 import resource
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -330,6 +331,17 @@ def test_a_corrupt_file_is_put_aside_and_an_alarm_says_so(rig: Rig) -> None:
         "damage: kept as queue.sqlite.damaged-1"
     ]
     store.append([state(2)])
+    store.close()
+
+
+def test_a_mistake_in_using_it_is_not_taken_for_damage(rig: Rig) -> None:
+    """SQLite refuses another thread than the one that opened it; that says nothing about the file."""
+    store = rig.open()
+    store.append([state(1)])
+    with ThreadPoolExecutor(1) as other, pytest.raises(sqlite3.ProgrammingError, match="thread"):
+        other.submit(store.append, [state(2)]).result()
+    assert store.damaged is None
+    assert store.append([state(3)]) == {Stream.STATE: 2}
     store.close()
 
 
