@@ -113,42 +113,49 @@ class Rig:
     async def _start(self) -> None:
         for folder in (self.layout.state, self.layout.runtime):
             folder.mkdir(mode=0o700)
-        keys = Child(
-            "keygen",
-            _python("sync.depot", "keygen", "--out", self.layout.keys, "--device", DEVICE),
-            self._log("keygen"),
-        )
-        await keys.start()
-        if status := await keys.ended():
+        await self._make_keys()
+        await self._start_fleet()
+        await self._start_tablet()
+
+    async def _make_keys(self) -> None:
+        arguments = ("keygen", "--out", self.layout.keys, "--device", DEVICE)
+        keygen = Child("keygen", _python("sync.depot", *arguments), self._log("keygen"))
+        await keygen.start()
+        if status := await keygen.ended():
             raise RuntimeError(f"ivma-depot keygen ended with {status}; see {self._log('keygen')}")
         self.layout.dock_key.write_text(self.pairing.key.hex())
         self.layout.dock_key.chmod(0o600)
 
+    async def _start_fleet(self) -> None:
         kind = self.options.broker or ("mosquitto" if installed() else "amqtt")
         self.broker = Broker(kind, self.folder / "broker", free_port())
         self._exit.push_async_callback(_in_thread, self.broker.stop)
         await _in_thread(self.broker.run)
         self.network = FaultProxy(HOST, self.broker.port, boot_now)
-        await self.network.start()
         self._exit.push_async_callback(self.network.close)
+        await self.network.start()
+        serve = (
+            "serve",
+            "--broker",
+            self.broker.address,
+            "--db",
+            self.layout.depot,
+            "--keys",
+            self.layout.keys,
+        )
         self.depot = Child(
-            "depot",
-            _python(
-                "sync.depot", "serve", "--broker", self.broker.address,
-                "--db", self.layout.depot, "--keys", self.layout.keys,
-            ),
-            self._log("depot"), on_line=self._depot_said,
-        )  # fmt: skip
+            "depot", _python("sync.depot", *serve), self._log("depot"), on_line=self._depot_said
+        )
         self._exit.push_async_callback(self.depot.stop)
         await self._start_depot()
 
+    async def _start_tablet(self) -> None:
         self._exit.push_async_callback(self.system.stop)
         await self.system.start()
-        policy = merged(SHORT_TIMES, self.options.policy)
         config = tables(self.layout, self.pairing, self.options.profile, self.network.port)
-        self.layout.config.write_text(
-            document(config | {"enforcement": self.system.enforcement, "policy": policy})
-        )
+        config["enforcement"] = self.system.enforcement
+        config["policy"] = merged(SHORT_TIMES, self.options.policy)
+        self.layout.config.write_text(document(config))
         self.agent = Child(
             "agent",
             _python("agent", "run", "--config", self.layout.config),
