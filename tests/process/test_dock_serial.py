@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import fcntl
 import os
 import random
@@ -210,6 +211,26 @@ def test_a_dead_port_is_tried_at_a_pace_that_slows_down(tmp_path: Path) -> None:
             bench.plug.plug(bench.dock())
             await bench.seen.next(DockProof)
             link.close()
+
+    run(scenario())
+
+
+def test_a_read_error_takes_the_port_off_the_loop_and_it_is_opened_again(tmp_path: Path) -> None:
+    """The master of a pty reads EIO once its slave was open and is closed; a pulled USB port does too."""
+
+    async def scenario() -> None:
+        async with Bench(tmp_path) as bench:
+            bench.port.symlink_to("/dev/ptmx")
+            bench.link.start()
+            await bench.seen.next(DockLinkUp)
+            master = bench.link._fd
+            libc = ctypes.CDLL(None)
+            libc.ptsname.restype = ctypes.c_char_p
+            assert libc.unlockpt(master) == 0
+            os.close(os.open(libc.ptsname(master), os.O_RDWR | os.O_NOCTTY))
+            assert (await bench.seen.next(DockLinkLost)).reason is LinkLoss.UNPLUGGED
+            await bench.seen.next(DockLinkUp)
+            assert bench.link.counters().values["lost"] == 1
 
     run(scenario())
 

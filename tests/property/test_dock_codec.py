@@ -21,6 +21,7 @@ from drivers.docks.reference.codec import (
     LocalProtocolError,
     Message,
     Ping,
+    Reason,
     Trailer,
     decode,
     encode,
@@ -81,6 +82,16 @@ def test_after_any_noise_the_next_frame_but_one_is_read(noise: list[bytes], fram
             assert isinstance(item, Frame | Dropped)
         assert len(decoder._held) <= MAX_PACKET
     decoder.feed(encode(frame))
+    assert decoder.feed(encode(frame)) == [frame]
+
+
+@given(st.integers(MAX_PACKET + 1, 3 * MAX_PACKET), frames())
+def test_what_follows_too_long_a_run_is_dropped_up_to_the_next_zero(size: int, frame: Frame) -> None:
+    stream = b"\x01" * size + encode(frame)
+    assert Decoder().feed(stream) == [Dropped(Reason.LENGTH)]
+    decoder = Decoder()
+    bytewise = [item for byte in stream for item in decoder.feed(bytes((byte,)))]
+    assert bytewise == [Dropped(Reason.LENGTH)]
     assert decoder.feed(encode(frame)) == [frame]
 
 

@@ -14,10 +14,13 @@ from agent.core.types import (
     DockCommandDone,
     DockLinkLost,
     DockLinkUp,
+    DockProof,
     DriveOutputs,
     LinkLoss,
 )
+from drivers.docks.reference.auth import Direction, Session
 from drivers.docks.reference.codec import (
+    Ack,
     Frame,
     Hello,
     Lease,
@@ -29,7 +32,7 @@ from drivers.docks.reference.codec import (
     Status,
     encode,
 )
-from drivers.docks.reference.courier import MAX_RTO_NS, MIN_RTO_NS, RetryTimer
+from drivers.docks.reference.courier import MAX_RTO_NS, MIN_RTO_NS, Courier, RetryTimer
 from drivers.docks.reference.session import ReferenceSession
 from drivers.spec import DockSettings
 from tests.dock_rig import KEY, SERIAL, VEHICLE_ID, Rig, carries, clean, cut
@@ -84,8 +87,11 @@ def test_a_lost_command_is_sent_again_and_executed_once() -> None:
     assert [done.outcome for done in rig.of(DockCommandDone)] == [CommandOutcome.DONE]
 
 
-def test_after_five_tries_the_link_is_lost_and_it_comes_back_by_itself() -> None:
+@pytest.mark.parametrize("kl15", [True, False])
+def test_after_five_tries_the_link_is_lost_and_it_comes_back_by_itself(kl15: bool) -> None:
+    """Within the dock's lease (KL15 on) its session goes on, so that nothing untagged asks for a proof."""
     rig = Rig()
+    rig.dock.set_inputs(rig.at, kl15=kl15)
     rig.run(SECOND)
     rig.fault = cut
     rig.session.drive(DriveOutputs(latch=True), rig.at)
@@ -99,6 +105,32 @@ def test_after_five_tries_the_link_is_lost_and_it_comes_back_by_itself() -> None
     rig.run(1_500 * MS)
     assert len(rig.of(DockLinkUp)) == 2
     assert rig.authenticated()[-1].at > rig.at - 250 * MS
+
+
+def test_a_new_proof_is_followed_by_a_lease_even_while_a_command_is_under_way() -> None:
+    rig = Rig()
+    rig.run(29_990 * MS)
+    rig.fault = lambda packet, to_dock: [] if carries(packet, Ack) else clean(packet, to_dock)
+    rig.session.drive(DriveOutputs(latch=True), rig.at)
+    rig.run(15 * MS)
+    assert rig.of(DockProof)[-1].evidence_at == 30 * SECOND
+    assert isinstance(rig.messages(to_dock=True)[-1], Lease)
+    rig.fault = clean
+    rig.run(500 * MS)
+    assert [(done.command, done.outcome) for done in rig.of(DockCommandDone)] == [
+        ("outputs", CommandOutcome.DONE)
+    ]
+    assert rig.dock.actuators.locked(rig.dock.inputs)
+
+
+def test_an_answer_counts_only_under_the_session_of_its_command() -> None:
+    courier = Courier()
+    ours, other = Session(KEY, Direction.TO_DOCK), Session(KEY, Direction.TO_DOCK)
+    courier.ask(Lease(1), BootNs(0))
+    courier.start(7, ours, BootNs(0))
+    assert courier.answered(7, other, BootNs(1)) is None
+    assert courier.answered(8, ours, BootNs(1)) is None
+    assert courier.answered(7, ours, BootNs(1)) is not None
 
 
 def test_a_silent_device_is_asked_once_a_second_and_reported_once() -> None:

@@ -20,6 +20,7 @@ from agent.core.types import (
 from drivers.docks.reference.codec import (
     Challenge,
     Frame,
+    Ident,
     Proof,
     Status,
     encode,
@@ -113,6 +114,16 @@ def test_a_reset_of_the_dock_is_followed_by_a_new_proof() -> None:
     assert rig.of(DockLinkLost) == []
 
 
+def test_an_ident_out_of_turn_is_answered_by_a_challenge() -> None:
+    rig = Rig()
+    rig.run(5 * SECOND)
+    [ident] = [packet for packet in rig.packets(False) if carries(packet, Ident)]
+    asked = sum(isinstance(each, Challenge) for each in rig.messages(to_dock=True))
+    rig.deliver(ident, False)
+    rig.run(SECOND)
+    assert sum(isinstance(each, Challenge) for each in rig.messages(to_dock=True)) == asked + 1
+
+
 def test_a_proof_answers_once_and_only_the_newest_challenge() -> None:
     rig = Rig()
     rig.run(SECOND - MS)
@@ -194,6 +205,18 @@ def test_bad_macs_in_a_session_prove_nothing() -> None:
         rig.deliver(forged, False)
     assert rig.of(DockForeign) == []
     assert rig.of(DockLinkLost) == []
+
+
+def test_bad_macs_prove_nothing_while_a_session_is_open() -> None:
+    """Who drops the dock's answers and sends his own can make the proof old, and not the dock FOREIGN."""
+    rig = Rig()
+    rig.run(SECOND)
+    forged = encode(Frame(Proof(0, bytes(8), bytes(16)), 0))
+    rig.fault = lambda packet, to_dock: clean(forged if carries(packet, Proof) else packet, to_dock)
+    rig.run(60 * SECOND)
+    assert rig.session.counters().values["mac"] > 3
+    assert rig.of(DockForeign) == []
+    assert rig.authenticated()[-1].at > rig.at - SECOND
 
 
 @pytest.mark.parametrize(
