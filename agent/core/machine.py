@@ -145,7 +145,9 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
 
 
 def _wake(state: State, policy: Policy, effects: list[Effect]) -> State:
-    power = power_.announce(replace(state.power, resumed=True), "online", effects)
+    awake_until = BootNs(state.now + policy.power.resume_awake_s * SECOND)
+    power = replace(state.power, resumed=True, not_before=max(state.power.not_before, awake_until))
+    power = power_.announce(power, "online", effects)
     tether = tether_.forget(state.tether, state.now, policy.tether)
     return replace(state, tether=tether, power=power, asleep_until=None)
 
@@ -250,12 +252,11 @@ def _sample_due(power: Power, now: BootNs, policy: Policy) -> bool:
 
 
 def _material(memory: Remembered) -> tuple[object, ...]:
-    """What is worth a commit; the age of the evidence alone is not, at every STATUS."""
+    """What is worth a commit: not the evidence's age, at every STATUS; a reservation moves the budget too."""
     return (
         memory.boot_id,
         memory.tether,
         memory.budget_ns,
-        memory.reserved_ns,
         memory.decision,
         memory.run_on_since,
         memory.shutdown_requested,

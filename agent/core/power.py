@@ -234,12 +234,13 @@ def _enter(
         case PowerMode.AWAKE:
             after = announce(replace(after, run_on_since=None), "online", effects)
         case PowerMode.RUN_ON:
-            wait_s = {Trigger.RESUMED: limits.resume_awake_s, Trigger.FAILED: limits.retry_s}.get(row.trigger)
+            failed = row.trigger is Trigger.FAILED
             after = replace(
-                after, forced=False,
+                after,
+                forced=False,
                 run_on_since=now if power.run_on_since is None else power.run_on_since,
-                not_before=power.not_before if wait_s is None else BootNs(now + wait_s * SECOND),
-            )  # fmt: skip
+                not_before=_later(now, limits.retry_s) if failed else power.not_before,
+            )
             if power.mode is PowerMode.POWERING_OFF:
                 effects.append(CutPowerIn(None))
             after = announce(after, "online", effects)

@@ -358,6 +358,11 @@ class DriveOutputs(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Prove(Effect):
+    """Ask every dock for fresh proof now, rather than when it is due."""
+
+
+@dataclass(frozen=True, slots=True)
 class CutPowerIn(Effect):
     """Ask the dock to cut the tablet's supply after ``seconds``; ``None`` takes that back."""
 

@@ -270,6 +270,16 @@ def test_it_debounces_both_ways() -> None:
     assert ignition(core) is OFF
 
 
+def test_a_verdict_that_changes_while_it_waits_waits_anew() -> None:
+    core = started()
+    feed(core, 3, kl15=True)
+    feed(core, 1.2, kl15=False)
+    feed(core, 1.4, kl15=False, key=KeyPosition.ON)
+    assert ignition(core) is ON
+    feed(core, 1, kl15=False, key=KeyPosition.ON)
+    assert ignition(core) is UNKNOWN
+
+
 def window(core: Core) -> bool:
     return crank_open(core.state.ignition, core.now, core.policy.ignition)
 

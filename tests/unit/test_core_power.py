@@ -111,6 +111,20 @@ def test_a_resume_without_ignition_suspends_again_after_its_time_awake() -> None
     assert [request.verb for request in core.made(RequestPower)] == [PowerVerb.SUSPEND]
 
 
+def test_nothing_begins_while_the_tablet_goes_to_sleep() -> None:
+    core = parked()
+    core.dock(55, kl15=False)
+    core.see(SleepSignal(core.now, starting=True))
+    core.effects.clear()
+    core.dock(20, kl15=False)
+    assert core.made(Drain) == []
+    core.see(SleepSignal(core.now, starting=False))
+    core.dock(59, kl15=False)
+    assert core.made(Drain) == [], "somebody woke it: it stays awake for a while"
+    core.dock(2, kl15=False)
+    assert len(core.made(Drain)) == 1
+
+
 def test_ignition_after_a_resume_ends_the_run_on() -> None:
     core = parked()
     core.dock(66, kl15=False)

@@ -214,6 +214,14 @@ def test_a_voltage_dip_alone_gives_no_extension() -> None:
     assert not core.usable()
 
 
+def test_kl15_long_before_the_loss_earns_no_extension() -> None:
+    core = core_in(TETHERED)
+    core.dock(1.4, kl15=False)
+    core.see(status(core.now, kl15=False, vehicle_mv=7000))
+    core.run(4.1)
+    assert not core.usable()
+
+
 def test_a_dip_with_kl15_gives_the_extension() -> None:
     core = core_in(TETHERED)
     core.see(status(core.now, vehicle_mv=7000))
@@ -239,6 +247,7 @@ def test_a_restart_inherits_what_is_left_and_never_more() -> None:
     assert core.state.tether.state is UNCERTAIN
     assert not any(isinstance(effect, Lock | Release) for effect in made)
     assert core.remembered is not None
+    assert core.remembered.budget_ns == 56 * SECOND
     core.run(1)
     core.restart(core.remembered)
     assert core.usable()
@@ -348,6 +357,9 @@ def test_after_resume_only_proof_asked_for_since_counts() -> None:
     core.run(0.5)
     assert Announce("online") in core.see(SleepSignal(core.now, starting=False))
     core.see(DockProof(core.now, "dock", before))
+    core.dock(0.8)
+    assert not core.usable(), "a proof from before the resume proves nothing after it"
+    core.proof()
     core.dock(0.8, evidence_at=before)
     assert not core.usable(), "nothing from before the resume counts after it"
     core.proof()
