@@ -19,6 +19,7 @@ from agent.core.types import (
     Explain,
     Lock,
     Observation,
+    Prove,
     Release,
     RequestPower,
     Shed,
@@ -35,6 +36,7 @@ class DockPort(Protocol):
 
     def drive(self, outputs: DriveOutputs) -> None: ...
     def cut_power(self, seconds: int | None) -> None: ...
+    def prove(self) -> None: ...
 
 
 class FleetLink(Protocol):
@@ -100,6 +102,9 @@ class Effector:
             case DriveOutputs():
                 for dock in self._docks:
                     dock.drive(effect)
+            case Prove():
+                for dock in self._docks:
+                    dock.prove()
             case CutPowerIn(seconds=seconds):
                 for dock in self._docks:
                     dock.cut_power(seconds)

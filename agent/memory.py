@@ -20,6 +20,6 @@ def decode(raw: bytes | None) -> Remembered | None:
         return None
     try:
         return msgspec.json.decode(raw, type=Remembered)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # text that is no UTF-8 is not a DecodeError
         log.warning("memory.unreadable", error=str(error), effect="nothing is taken over from before")
         return None

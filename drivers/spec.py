@@ -41,6 +41,9 @@ class DockSession(Protocol):
     def cut_power(self, seconds: int | None, at: BootNs) -> None:
         """Ask to cut the supply after ``seconds``, or with None take that back; answered likewise."""
 
+    def prove(self, at: BootNs) -> None:
+        """Ask for fresh proof as soon as the link's pace allows."""
+
     def outgoing(self) -> bytes:
         """Take what is to be written: whole frames."""
 

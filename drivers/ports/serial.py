@@ -90,6 +90,10 @@ class SerialLink:
         self._session.cut_power(seconds, self._now())
         self._settle(())
 
+    def prove(self) -> None:
+        self._session.prove(self._now())
+        self._settle(())
+
     def counters(self) -> Counters:
         """What the session and the port dropped, by reason."""
         return Counters({**self._session.counters().values, **self._counts})

@@ -94,6 +94,30 @@ def test_challenges_come_every_30_s_and_after_untagged_frames_once_a_second() ->
     assert len({each.nonce for each in challenges}) == 11
 
 
+def test_a_woken_tablet_asks_for_proof_at_once_though_the_last_one_still_counts() -> None:
+    rig = Rig()
+    rig.run(10 * SECOND)
+    before = len(rig.of(DockProof))
+    rig.session.prove(rig.at)
+    rig.carry()
+    rig.run(ROUND_TRIP_NS)
+    assert len(rig.of(DockProof)) == before + 1
+
+
+def test_status_once_a_second_still_meets_evidence_that_is_fresh_until_the_next_one() -> None:
+    rig = Rig()
+    rig.run(5 * SECOND)
+    rig.session.cut_power(60, rig.at)  # from now on the dock sends STATUS at 1 Hz
+    rig.carry()
+    rig.run(2 * SECOND)
+    rig.seen.clear()
+    rig.run(10 * SECOND)
+    status = rig.authenticated()
+    assert 9 <= len(status) <= 11
+    for one, following in pairwise(status):
+        assert following.at - one.evidence_at < 1500 * MS  # the tether's default
+
+
 def test_renewing_the_proof_leaves_no_gap_in_authenticated_status() -> None:
     rig = Rig()
     rig.run(70 * SECOND)

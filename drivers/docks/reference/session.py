@@ -51,10 +51,12 @@ from drivers.docks.reference.meaning import dock_ident, dock_status, outputs
 from drivers.docks.reference.prover import Foreign, Proven, Prover, Refusal
 from drivers.spec import DockSettings, Entropy
 
-LEASE_PERIOD_NS = 500 * MS  # a LEASE at least so often; docs/dock-link.md
+# A LEASE goes out at least every 500 ms (docs/dock-link.md). The margin is ours: a dock that sends STATUS
+# only once a second must meet evidence younger than the 1.5 s for which the tether counts it as fresh.
+LEASE_PERIOD_NS = 450 * MS
 # STATUS comes every 200 ms (docs/dock-link.md). A lease that would fall due before the next one goes out
 # with this one, so that an idle agent wakes up for the dock's frames only. The margin is ours.
-LEASE_AHEAD_NS = 250 * MS
+LEASE_AHEAD_NS = 200 * MS
 LEASE_MS = 5000  # the longest that a dock grants; docs/dock-link.md
 # Without a verified answer for the longest lease, the dock's dead man has ended the session; ours.
 STALE_NS = 5 * SECOND
@@ -224,6 +226,11 @@ class ReferenceSession:
             raise ValueError(f"power cut in {seconds} s; expected 0 to {CANCEL_POWER_CUT - 1}")
         self._courier.ask(PowerCutIn(CANCEL_POWER_CUT if seconds is None else seconds), at)
         self._pump(at)
+
+    def prove(self, at: BootNs) -> None:
+        self._prover.want()
+        if self._up:
+            self._ask_for_proof(at)
 
     # --- what the dock says ---
 
