@@ -104,18 +104,22 @@ def test_a_woken_tablet_asks_for_proof_at_once_though_the_last_one_still_counts(
     assert len(rig.of(DockProof)) == before + 1
 
 
-def test_status_once_a_second_still_meets_evidence_that_is_fresh_until_the_next_one() -> None:
+@pytest.mark.parametrize("phase_ms", range(0, 500, 25))
+def test_status_once_a_second_meets_evidence_that_is_fresh_until_the_next_one(phase_ms: int) -> None:
     rig = Rig()
-    rig.run(5 * SECOND)
-    rig.session.cut_power(60, rig.at)  # from now on the dock sends STATUS at 1 Hz
+    rig.run(5 * SECOND + phase_ms * MS)
+    rig.session.cut_power(60, rig.at)
     rig.carry()
+    rig.run(SECOND // 2)
+    rig.dock.set_inputs(rig.at, tablet_ma=phase_ms)  # a change: STATUS at once, and 1 Hz counts from here
     rig.run(2 * SECOND)
     rig.seen.clear()
     rig.run(10 * SECOND)
     status = rig.authenticated()
     assert 9 <= len(status) <= 11
     for one, following in pairwise(status):
-        assert following.at - one.evidence_at < 1500 * MS  # the tether's default
+        # The tether's default of 1500 ms, less some jitter.
+        assert following.at - one.evidence_at < 1460 * MS
 
 
 def test_renewing_the_proof_leaves_no_gap_in_authenticated_status() -> None:
