@@ -76,10 +76,11 @@ class Uplink:
         self._session: Session | None = None  # None until the store has told where the streams stand
         self._epoch = b""
         self._heads: dict[Stream, Head] = {}
-        self._told: dict[Stream, int] = {}  # newest seqs that the session knows of
+        self._told: dict[Stream, int] = {}  # what ``notify`` was told last
         self._payload = b""  # of the batch that was fetched last
         self._timer: asyncio.TimerHandle | None = None
         self._drains: list[asyncio.Future[int]] = []
+        self._drain_until = BootNs(0)
         self._wanted: list[t.Event] = []  # presence and shedding asked for before there is a session
         self._closed = False
         self._failing = False
@@ -92,9 +93,12 @@ class Uplink:
 
     def notify(self, heads: Mapping[Stream, int]) -> None:
         """Records were committed: the newest sequence number of each stream."""
+        told, self._told = self._told, dict(heads)
+        if any(head < told.get(stream, 0) for stream, head in heads.items()):
+            self._begin_anew()
+            return
         for stream, head in heads.items():
-            if head != self._told.get(stream):
-                self._told[stream] = head
+            if head != told.get(stream):
                 self._handle(t.DataAvailable(stream, head))
 
     def drain(self, until: BootNs) -> asyncio.Future[int]:
@@ -104,9 +108,9 @@ class Uplink:
         """
         future: asyncio.Future[int] = self._loop.create_future()
         self._drains.append(future)
+        self._drain_until = until
         if self._session is None:
-            delay_s = max(until - self._now(), 0) / SECOND
-            self._loop.call_later(delay_s, self._drained, UNKNOWN)
+            self._loop.call_later(max(until - self._now(), 0) / SECOND, self._drain_over)
         self._handle(t.DrainAsked(until))
         return future
 
@@ -179,6 +183,10 @@ class Uplink:
                           detail=action.detail)  # fmt: skip
                 self._on_report(action)
 
+    def _drain_over(self) -> None:
+        if self._session is None:
+            self._drained(UNKNOWN)
+
     def _drained(self, pending: int) -> None:
         drains, self._drains = self._drains, []
         for drain in drains:
@@ -200,12 +208,19 @@ class Uplink:
             return
         self._epoch = epoch
         self._heads = {stream: stat.head for stream, stat in stats.items()}
-        self._told.clear()
         cursors = {s: t.Cursor(stat.head.seq, stat.acked.seq) for s, stat in stats.items()}
         self._session = Session(cursors, self._jitter, self._config.limits)
-        for event in self._wanted:
+        for event in (*self._wanted, *(t.DataAvailable(s, head) for s, head in self._told.items())):
             self._handle(event)
-        self._handle(t.Tick())
+        self._handle(t.DrainAsked(self._drain_until) if self._drains else t.Tick())
+
+    def _begin_anew(self) -> None:
+        """The queue's file was damaged and replaced: a fresh one has another epoch and its own numbers."""
+        log.warning("the queue's file was replaced; the uplink begins anew")
+        self._transport.abandon()
+        self._session = None
+        self._loop.call_later(max(self._drain_until - self._now(), 0) / SECOND, self._drain_over)
+        self._load()
 
     def _with_heads(self, then: Callable[[], None]) -> None:
         """Call ``then`` when the heads are known anew; with the old ones if the store does not answer."""
@@ -227,10 +242,8 @@ class Uplink:
             self._handle(t.Fetched(asked.token, asked.after, 0, 0))
             return
         if run.epoch != self._epoch:
-            log.warning("the queue's file was replaced; the uplink begins anew")
-            self._transport.abandon()
-            self._session = None
-            self._load()
+            self._told = {}
+            self._begin_anew()
             return
         self._payload = encode_batch(
             run, self._device, self._config.boot_id, self._signer, oldest=run.before.seq > asked.after

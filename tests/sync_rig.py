@@ -53,10 +53,10 @@ def sample(number: int) -> Record:
     return POWER_SAMPLE.make(boot_ns(), vehicle_mv=number, dock_mv=24000, tablet_ma=-300, board_dc=215)
 
 
-def change(number: int) -> Record:
+def change(evidence: object) -> Record:
     """A state record."""
     return TETHER_CHANGED.make(
-        boot_ns(), verdict="tethered", before="unknown", rule="r", because="b", evidence=str(number)
+        boot_ns(), verdict="tethered", before="unknown", rule="r", because="b", evidence=str(evidence)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,36 @@ def test_a_forged_ack_lets_nothing_go(tmp_path: Path) -> None:
 
     with running("mosquitto", tmp_path) as broker:
         asyncio.run(scene(broker))
+
+
+def test_a_queue_file_that_is_damaged_while_in_use_is_replaced_and_delivered(tmp_path: Path) -> None:
+    """The rows are on the disk alone when it goes bad: more of them than SQLite keeps in memory."""
+
+    async def scene(broker: Broker, far_end: Depot) -> None:
+        def put_aside() -> list[Path]:
+            return list(tmp_path.glob("*.damaged-1"))
+
+        rng = random.Random(1)
+        loop = asyncio.get_running_loop()
+        async with tablet(tmp_path, keys(tmp_path / "keys"), broker.port) as it:
+            for _ in range(40):
+                await it.queue.commit([change(rng.randbytes(100_000).hex())])
+            for name in ("tablet-1.db", "tablet-1.db-wal"):
+                path = tmp_path / name
+                path.write_bytes(b"\xff" * path.stat().st_size)
+            await loop.run_in_executor(None, broker.run)
+            far_end.run()
+            await until(lambda: bool(put_aside()))
+            await it.queue.commit([stopped(number) for number in range(5)])
+            assert await it.drain() == 0
+        assert far_end.ledger()["verified"]
+        kinds = [kind for (kind,) in far_end.rows("SELECT kind FROM record ORDER BY kind")]
+        assert kinds == ["agent.stopped"] * 5 + ["queue.shed"]
+        far_end.stop()
+
+    with running("mosquitto", tmp_path) as broker:
+        broker.stop()
+        asyncio.run(scene(broker, Depot(tmp_path, keys(tmp_path / "keys"), broker.port)))
 
 
 def test_the_loss_of_a_queue_file_begins_a_new_chain(tmp_path: Path) -> None:
