@@ -32,6 +32,7 @@ from agent.core.types import (
     LockOutcome,
     Observation,
     Posture,
+    Prove,
     Release,
     Remember,
     Remembered,
@@ -148,6 +149,7 @@ def _wake(state: State, policy: Policy, effects: list[Effect]) -> State:
     awake_until = BootNs(state.now + policy.power.resume_awake_s * SECOND)
     power = replace(state.power, resumed=True, not_before=max(state.power.not_before, awake_until))
     power = power_.announce(power, "online", effects)
+    effects.append(Prove())  # a dock that kept its session would else be asked when it is next due
     tether = tether_.forget(state.tether, state.now, policy.tether)
     return replace(state, tether=tether, power=power, asleep_until=None)
 

@@ -31,6 +31,7 @@ from agent.core.types import (
     Lock,
     LockOutcome,
     Posture,
+    Prove,
     Release,
     Remember,
     Remembered,
@@ -414,6 +415,12 @@ def test_a_sleep_signal_that_was_missed_is_made_up_for_on_resume() -> None:
     made = core.see(SleepSignal(core.now, starting=False))
     assert isinstance(made[0], Lock)
     assert not core.usable()
+
+
+def test_a_woken_tablet_asks_its_docks_for_fresh_proof_at_once() -> None:
+    core = core_in(TETHERED)
+    core.see(SleepSignal(core.now, starting=True))
+    assert Prove() in core.see(SleepSignal(core.now, starting=False))
 
 
 def test_a_resume_signal_that_never_comes_is_waited_for_with_a_limit() -> None:
