@@ -200,7 +200,7 @@ async def test_a_lock_without_a_bus_takes_as_soon_as_there_is_one(tmp_path: Path
 
 @looped
 async def test_a_lock_of_the_start_does_not_wait_for_the_time_of_a_screen_locker(tmp_path: Path) -> None:
-    """The bus is only being connected then; with a release soon after it, the session would not lock at all."""
+    """The bus is only being connected then; a release may come so soon that nothing would ever lock."""
     async with logind_rig(tmp_path) as rig:
         session = rig.logind.add(SimSession("2"))
         action = LogindAction({"verify_ms": 10_000}, rig.around)
