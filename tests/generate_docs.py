@@ -44,7 +44,8 @@ def configuration() -> str:
             limits = "" if bounds.ge is None else f"{bounds.ge} to {bounds.le}"
             default = field.default.value if hasattr(field.default, "value") else field.default
             lines.append(
-                f"| `{field.name}` | {_cell(default)} | {limits} | {bounds.unit} | {bounds.doc} | {bounds.source} |"
+                f"| `{field.name}` | {_cell(default)} | {limits} | {bounds.unit} "
+                f"| {bounds.doc} | {bounds.source} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -52,7 +53,7 @@ def configuration() -> str:
 def _tables(struct: Any, prefix: str) -> Iterator[str]:
     """A table for a section's own keys, then its subsections."""
     hints = typing.get_type_hints(struct, include_extras=True)
-    inner: list[tuple[str, Any, bool]] = []
+    inner: list[tuple[str, Any, bool, str]] = []
     rows: list[str] = []
     for field in msgspec.structs.fields(struct):
         annotated = hints[field.name]
@@ -60,7 +61,9 @@ def _tables(struct: Any, prefix: str) -> Iterator[str]:
         plain = typing.get_args(annotated)[0] if meta else annotated
         section = config.struct_in(plain)
         if section is not None:
-            inner.append((field.name, section, typing.get_origin(plain) is list))
+            if field.name != "policy":
+                many = typing.get_origin(plain) is list
+                inner.append((field.name, section, many, meta.description if meta else ""))
             continue
         default = "required" if field.required else _cell(_default(field))
         ge, le = (meta.ge, meta.le) if meta else (None, None)
@@ -68,9 +71,9 @@ def _tables(struct: Any, prefix: str) -> Iterator[str]:
         rows.append(f"| `{field.name}` | {default} | {limits} | {meta.description if meta else ''} |")
     if rows:
         yield from ["| key | default | bounds | meaning |", "|---|---|---|---|", *rows]
-    for name, section, many in inner:
+    for name, section, many, about in inner:
         title = f"[[{prefix}{name}]]" if many else f"[{prefix}{name}]"
-        yield from ["", f"## `{title}`", "", (section.__doc__ or "").strip().splitlines()[0], ""]
+        yield from ["", f"## `{title}`", "", about, ""]
         yield from _tables(section, f"{prefix}{name}.")
 
 
@@ -90,16 +93,23 @@ def data_inventory() -> str:
     lines = [
         "# Data inventory",
         "",
-        "Generated from `agent/core/catalogue.py` by `make docs`; change it there. Nothing that is not listed",
-        "here can be recorded. Retention is at the depot; on the tablet acknowledged records go after 14 days.",
+        "Generated from `agent/core/catalogue.py` by `make docs`; change it there. Nothing that is not",
+        "listed here can be recorded. Retention is at the depot; on the tablet acknowledged records go",
+        "after `store.retain_days` of powered time.",
     ]
     for kind in CATALOGUE.values():
         lines += ["", f"## `{kind.name}`", "", f"{kind.purpose}", ""]
-        lines += [f"Stream {kind.stream.value}, version {kind.version}, kept {kind.retention_days} days.", ""]
-        lines += ["| field | type | unit | precision | personal data | meaning |", "|---|---|---|---|---|---|"]
         lines += [
-            f"| `{f.name}` | {f.type.__name__}{', optional' if f.optional else ''} | {f.unit} | {f.precision} "
-            f"| {f.personal.value} | {f.meaning} |"
+            f"Stream {kind.stream.value}, version {kind.version}, kept {kind.retention_days} days.",
+            "",
+        ]
+        lines += [
+            "| field | type | unit | precision | personal data | meaning |",
+            "|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{f.name}` | {f.type.__name__}{', optional' if f.optional else ''} | {f.unit} "
+            f"| {f.precision} | {f.personal.value} | {f.meaning} |"
             for f in kind.fields
         ]
     return "\n".join(lines) + "\n"
