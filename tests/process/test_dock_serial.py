@@ -285,6 +285,9 @@ class Talker:
     def cut_power(self, seconds: int | None, at: BootNs) -> None:
         self.say += b"cut\n"
 
+    def prove(self, at: BootNs) -> None:
+        """Nothing to prove."""
+
     def outgoing(self) -> bytes:
         said, self.say = self.say, b""
         return said
