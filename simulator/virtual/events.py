@@ -1,0 +1,154 @@
+"""What can be seen of the world from outside, as events. ``at`` is always the world's time.
+
+The world's time begins at 0 and never stops. A tablet's own boot clock begins at 0 with each boot, so the
+times *within* an observation or an effect are the tablet's; ``World.clock.booted_at`` lies between them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from agent.core.records import Record, Stream
+from agent.core.types import BootNs, Effect, Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    at: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class Act(Event):
+    """Somebody did something to the world: turned the key, took the tablet out, pressed the button."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault(Event):
+    name: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Observed(Event):
+    """The agent took an observation in."""
+
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class Effected(Event):
+    """The agent ran an effect."""
+
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Agent(Event):
+    """A run of the agent began or ended."""
+
+    what: str  # "started", "stopped", "killed"
+    run: int  # counts from 1
+
+
+@dataclass(frozen=True, slots=True)
+class Power(Event):
+    """The tablet as a machine: "on", "suspended" or "off"."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockState(Event):
+    """The session's lock screen came up (True), or its owner opened it (False)."""
+
+    locked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usable(Event):
+    """Whether a person can use the tablet now: it is on and its session is not locked."""
+
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DockBytes(Event):
+    """Bytes that were put on the dock's wire."""
+
+    to_tablet: bool
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted(Event):
+    """A producer handed records to the queue; ``ticket`` names the call."""
+
+    ticket: int
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Event):
+    """The queue told a producer that its records are durable: (first, last) sequence number by stream."""
+
+    ticket: int
+    seqs: tuple[tuple[Stream, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Event):
+    """The queue told a producer that it does not keep its records."""
+
+    ticket: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged(Event):
+    """The tablet's queue took the depot's word for a stream."""
+
+    stream: Stream
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered(Event):
+    """The depot committed blocks of a stream."""
+
+    stream: Stream
+    first: int
+    last: int
+
+
+E = TypeVar("E", bound=Event)
+Watch = Callable[[Event], None]
+
+
+class Events:
+    """Hands events to whoever asked for their kind, in the order of asking. Costs nothing when nobody did."""
+
+    def __init__(self) -> None:
+        self._watches: defaultdict[type[Event], list[Callable[[Event], None]]] = defaultdict(list)
+        self._for_all: list[Watch] = []
+
+    def subscribe(self, watch: Watch, *kinds: type[Event]) -> None:
+        """Call ``watch`` for events of these kinds; without kinds for every event."""
+        if not kinds:
+            self._for_all.append(watch)
+        for kind in kinds:
+            self._watches[kind].append(watch)
+
+    def wanted(self, kind: type[Event]) -> bool:
+        """Whether anybody would be told: what nobody wants need not be made."""
+        return bool(self._for_all) or kind in self._watches
+
+    def emit(self, event: Event) -> None:
+        for watch in self._watches.get(type(event), ()):
+            watch(event)
+        for watch in self._for_all:
+            watch(event)
