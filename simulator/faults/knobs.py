@@ -1,7 +1,8 @@
 """What a fault can do to the simulated world: its knobs, as protocols that the world's parts conform to.
 
 A knob is an attribute that holds until it is set again, or a method for what happens at one moment. At rest
-every attribute is 0, False or None and the part behaves as in a healthy world. A part never turns its own
+every attribute is 0, False or None and the part behaves as in a healthy world, which is as its life has it:
+undocked, out of coverage, key off. Faults lie over the life and undo none of it. A part never turns its own
 knobs. Rates are per mille, drawn from the part's own random generator; times are nanoseconds of boot time.
 """
 
@@ -12,10 +13,9 @@ from typing import Protocol
 
 
 class Behind(enum.Enum):
-    """What is at the other end of the tablet's serial path."""
+    """What is at the other end of the tablet's serial path in place of the dock that its life has there."""
 
     NOTHING = "nothing"  # no device: the path is gone
-    OWN = "own"  # the paired dock
     FOREIGN = "foreign"  # a dock that is not the paired one
     CHATTER = "chatter"  # another device on the same path, such as a GPS receiver that sends text
     REPLAYER = "replayer"  # plays in a loop, at the old pace, what it recorded of the paired dock
@@ -32,10 +32,10 @@ class DockWireKnobs(Protocol):
     duplicate_permille: int  # of writes: arrive twice
     replay_permille: int  # of writes towards the tablet: an old one, of the latest 256, comes after it
 
-    def plug(self, behind: Behind, after_bytes: int = 0) -> None:
-        """Put this behind the path (what was there goes first), once so many more bytes came to the tablet.
+    def plug(self, behind: Behind | None, after_bytes: int = 0) -> None:
+        """Put this behind the path, once so many more bytes came to the tablet; None: as its life has it.
 
-        A count above 0 ends the old device within a frame; another call takes a waiting one back.
+        What was there goes first, in mid-frame if the count says so. Another call takes a waiting one back.
         """
         ...
 
@@ -56,15 +56,26 @@ class WiringKnobs(Protocol):
     kl15: bool | None  # what the dock's KL15 input shows whatever the key says; None: as the key says
 
 
-class TabletKnobs(Protocol):
-    """The tablet as a machine. ``after_effects`` and ``after_writes`` count from the call; 0 is at once."""
+class Step(enum.Enum):
+    """What is counted up to an instant: it lies between two effects, or between two writes to the disk."""
 
-    def cut_power(self, *, after_effects: int = 0, after_writes: int = 0) -> None:
-        """All power goes at the instant that is reached first: between two effects or two disk writes."""
+    EFFECTS = "effects"
+    WRITES = "writes"
+
+
+class TabletKnobs(Protocol):
+    """The tablet as a machine. ``after`` counts steps from the call on; 0 is at once."""
+
+    def cut_power(self, after: int, of: Step) -> None:
+        """All power goes, the tablet's own battery too."""
         ...
 
-    def kill_agent(self, *, after_effects: int = 0, after_writes: int = 0) -> None:
-        """SIGKILL, at such an instant. The service manager starts it again, as its unit says."""
+    def kill_agent(self, after: int, of: Step) -> None:
+        """SIGKILL. The service manager starts the agent again, as its unit says."""
+        ...
+
+    def spare_agent(self) -> None:
+        """Take a kill back that still waits for its instant."""
         ...
 
     def suspend(self) -> None:
@@ -72,7 +83,7 @@ class TabletKnobs(Protocol):
         ...
 
     def switch_on(self) -> None:
-        """The power button: from suspended or off to on. Takes waiting cuts and kills back."""
+        """The power button: from suspended or off to on. Takes a waiting cut back."""
         ...
 
 
