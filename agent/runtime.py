@@ -141,6 +141,8 @@ class Runtime:
         remember: Remembered | None = None
         later: list[Effect] = []
         locked: int | None = None
+        # A lock that stands is asked for again after a restart or a defiance; its record is from before.
+        to_record = any(isinstance(effect, Write) for effect in effects)
         for effect in effects:
             if isinstance(effect, Write):
                 records.append(effect.record)
@@ -149,7 +151,7 @@ class Runtime:
             elif effect.order is Order.AFTER_COMMIT:
                 later.append(effect)
             else:
-                if isinstance(effect, Lock):
+                if isinstance(effect, Lock) and to_record:
                     self._marker.set(effect.decision, effect.cause.rule)
                     locked = effect.decision
                 self._run(effect)
