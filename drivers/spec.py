@@ -50,6 +50,10 @@ class DockSession(Protocol):
     def counters(self) -> Counters: ...
 
 
+# One direction of a wire, chunk by chunk, as it may be kept: of the same length, with keys blanked.
+Scrub = Callable[[bytes], bytes]
+
+
 class Capability(enum.Enum):
     """What a dock model can do; what it cannot is not asked of it."""
 
@@ -81,3 +85,6 @@ class DockSpec:
     build: Callable[[DockSettings, Entropy], DockSession]
     baud: int
     capabilities: frozenset[Capability]
+    scrub: Callable[[], Scrub] | None = (
+        None  # None: nobody says what is secret on this wire, none of it is kept
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drivers.docks.reference.scrub import Scrubber
 from drivers.docks.reference.session import ReferenceSession
 from drivers.spec import Capability, DockSpec
 
@@ -10,4 +11,5 @@ SPEC = DockSpec(
     build=ReferenceSession,
     baud=115200,  # docs/dock-link.md
     capabilities=frozenset(Capability),
+    scrub=Scrubber,
 )
