@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 MQTT_5, MQTT_3_1_1 = "5.0", "3.1.1"
 
@@ -74,3 +76,30 @@ class Received:
 
 
 TransportEvent: TypeAlias = Up | Down | Confirmed | Received
+
+
+class Transport(Protocol):
+    """Connections to one broker, one after the other; ``sync.mqtt.MqttTransport`` says what each call does."""
+
+    dropped: int
+
+    def connect(self, will: Will | None = None) -> None: ...
+    def publish(self, token: int, topic: str, payload: bytes, *, retain: bool = False) -> None: ...
+    def confirm(self, message: Received) -> None: ...
+    def abandon(self) -> None: ...
+    async def close(self, timeout_s: float) -> bool: ...
+
+
+class MakeTransport(Protocol):
+    """How an owner of a transport gets it."""
+
+    def __call__(
+        self,
+        endpoint: Endpoint,
+        subscriptions: Sequence[str],
+        deliver: Callable[[TransportEvent], None],
+        loop: asyncio.AbstractEventLoop,
+        *,
+        persistent: bool = False,
+        manual_ack: bool = False,
+    ) -> Transport: ...

@@ -17,7 +17,7 @@ from sync.envelope import Presence, Run, decode_ack, encode_batch, encode_presen
 from sync.errors import RemoteProtocolError, StoreError
 from sync.keys import Signer, Verifier
 from sync.mqtt import MqttTransport
-from sync.mqtt_types import Confirmed, Down, Endpoint, Received, TransportEvent, Up, Will
+from sync.mqtt_types import Confirmed, Down, Endpoint, MakeTransport, Received, TransportEvent, Up, Will
 from sync.session import Session
 from sync.table import Acked, StreamStats
 from sync.topics import LOST, Topics
@@ -62,6 +62,7 @@ class Uplink:
         now: Callable[[], BootNs],
         jitter: Callable[[], float],
         on_report: Callable[[t.Report], None] = lambda report: None,
+        transport: MakeTransport = MqttTransport,
     ) -> None:
         self._config = config
         self._device = config.topics.device
@@ -72,7 +73,7 @@ class Uplink:
         self._jitter = jitter
         self._on_report = on_report
         self._loop = asyncio.get_running_loop()
-        self._transport = MqttTransport(config.endpoint, [config.topics.ack], self._heard, self._loop)
+        self._transport = transport(config.endpoint, [config.topics.ack], self._heard, self._loop)
         self._session: Session | None = None  # None until the store has told where the streams stand
         self._epoch = b""
         self._heads: dict[Stream, Head] = {}

@@ -20,7 +20,7 @@ from sync.envelope import encode_ack
 from sync.errors import StoreError
 from sync.keys import Signer
 from sync.mqtt import MqttTransport
-from sync.mqtt_types import Down, Endpoint, Received, TransportEvent, Up
+from sync.mqtt_types import Down, Endpoint, MakeTransport, Received, TransportEvent, Up
 from sync.topics import ALL_BATCHES, ALL_PRESENCE
 
 log = structlog.get_logger()
@@ -41,9 +41,10 @@ class DepotService:
         intake: Intake,
         signer: Signer,
         jitter: Callable[[], float],
+        transport: MakeTransport = MqttTransport,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._transport = MqttTransport(
+        self._transport = transport(
             endpoint, [ALL_BATCHES, ALL_PRESENCE], self._heard, self._loop, persistent=True, manual_ack=True
         )
         self._endpoint = endpoint

@@ -86,8 +86,8 @@ class Hole:
 class DepotStorage:
     """Not thread-safe. Changes happen within ``transaction`` and are synced when it ends."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open or make the file.
+    def __init__(self, path: Path, *, read_only: bool = False, vfs: str | None = None) -> None:
+        """Open or make the file. ``vfs``: the SQLite file system that has it; None is the system's.
 
         Raises:
             StoreError: it cannot be used; the message says which file and why.
@@ -96,6 +96,7 @@ class DepotStorage:
         self._chains: dict[tuple[str, Stream, bytes], Chain] = {}
         try:
             source = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+            source += f"&vfs={vfs}" if vfs else ""
             self._db = sqlite3.connect(source, uri=True, isolation_level=None)
             if read_only:
                 self._check_version()
