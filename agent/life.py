@@ -1,0 +1,244 @@
+"""One run of the agent on whatever machine: start in order, take observations in, stop in order.
+
+It knows nothing of processes: time, the timer and every part are given to it. ``agent/daemon.py`` runs one
+in a process; the simulator runs many, one after the other, in virtual time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import structlog
+
+from agent import memory
+from agent.core import catalogue, machine
+from agent.core.policy import Policy
+from agent.core.records import Record, Stream
+from agent.core.state import TetherState, initial
+from agent.core.types import BootNs, Decision, Observation, Remembered, Started, StoreHealth
+from agent.dbus import Bus
+from agent.effects import DockPort, Effector, FleetLink
+from agent.enforcement.chain import Chain
+from agent.power_actions import PowerActions
+from agent.report import Section
+from agent.runtime import LockMarker, Runtime, Timer, Watcher
+
+log = structlog.get_logger()
+
+CLOSE_S = 3.0  # ours: what the store and the uplink each get to finish at a stop
+
+
+class Queue(Protocol):
+    """The durable queue in its thread."""
+
+    refused: Counter[Stream]
+
+    async def start(self) -> Any:
+        """Has ``remembered`` (bytes or None) and ``problem`` (text or None)."""
+
+    def commit(self, records: Sequence[Record], remember: bytes | None = None) -> asyncio.Future[Any]: ...
+    def stats(self) -> asyncio.Future[Any]: ...
+    async def close(self, timeout_s: float) -> bool: ...
+
+
+class Port(Protocol):
+    """Something that listens to hardware on the loop."""
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class DockLink(Port, DockPort, Protocol):
+    """A dock's wire."""
+
+
+class Fleet(FleetLink, Protocol):
+    """The way to the fleet."""
+
+    def start(self) -> None: ...
+    async def close(self, timeout_s: float) -> bool: ...
+
+
+class Marker(LockMarker, Protocol):
+    def read(self) -> tuple[int | None, str] | None:
+        """What an earlier run left: (decision, rule), or None; the decision is None if it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run is made of."""
+
+    queue: Queue
+    chain: Chain
+    power: PowerActions
+    bus: Bus | None  # the system bus, if any part uses it
+    docks: Sequence[DockLink]
+    ports: Sequence[Port]  # everything else that listens, started in order
+    fleet: Fleet
+    sections: Mapping[str, Section]  # what parts say of themselves in `ivmactl status`
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What parts call the run by."""
+
+    observe: Callable[[Observation], None]
+    store_health: Callable[[bool, str], None]
+    record: Callable[[Record], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a run says of itself in its first record."""
+
+    version: str
+    config: str  # the configuration's digest
+    boot_id: str
+
+
+class Life:
+    """One run. ``build`` makes the parts; everything happens on the loop that it was made in.
+
+    ``timer`` makes the one deadline timer, on the boot clock, for a callback. ``watchers`` are told of every
+    step, ``noted`` of the records that no step made.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[Hooks], Parts],
+        policy: Policy,
+        identity: Identity,
+        *,
+        marker: Marker,
+        now: Callable[[], BootNs],
+        timer: Callable[[Callable[[], None]], Timer],
+        explained: Callable[[Decision], None] = lambda decision: None,
+        watchers: Sequence[Watcher] = (),
+        noted: Callable[[Record], None] = lambda record: None,
+    ) -> None:
+        self.parts = parts = build(Hooks(self.observe, self.store_health, self.note))
+        effector = Effector(
+            chain=parts.chain,
+            power=parts.power,
+            docks=parts.docks,
+            fleet=parts.fleet,
+            explained=explained,
+            observe=self.observe,
+            now=now,
+        )
+        self.runtime = Runtime(
+            initial(policy),
+            policy,
+            ledger=self,
+            run=effector.run,
+            marker=marker,
+            now=now,
+            watchers=watchers,
+        )
+        self._identity = identity
+        self._marker = marker
+        self._now = now
+        self._timer = timer
+        self._noted = noted
+        self._open = False  # the store has told what was before
+
+    async def start(self, problem: str | None) -> None:
+        """Start all but the way to the fleet. ``problem``: why the last good configuration is in force."""
+        parts, runtime = self.parts, self.runtime
+        opened = await parts.queue.start()
+        self._open = True
+        remembered = self._take_up(memory.decode(opened.remembered), problem)
+        await parts.chain.start()
+        await parts.power.start()
+        if parts.bus is not None:
+            parts.bus.start()
+        runtime.arm_with(self._timer(runtime.deadline))
+        runtime.observe(Started(self._now(), self._identity.boot_id, remembered))
+        if opened.problem is not None:
+            self.store_health(False, opened.problem)
+        for port in (*parts.docks, *parts.ports):
+            port.start()
+
+    async def stop(self, reason: str) -> None:
+        """Commit the last words and close everything, also after a start that failed."""
+        parts, runtime = self.parts, self.runtime
+        for port in (*parts.docks, *parts.ports):
+            port.close()
+        if self._open:
+            at = self._now()
+            stopped = catalogue.AGENT_STOPPED.make(at, reason=reason)
+            self.commit([stopped], machine.last_words(runtime.state, at))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(runtime.settle(), CLOSE_S)
+        await parts.fleet.close(CLOSE_S)
+        await parts.chain.close()
+        await parts.power.close()
+        if parts.bus is not None:
+            await parts.bus.close()
+        if not await parts.queue.close(CLOSE_S):
+            log.error("store.not_closed", waited_s=CLOSE_S)
+
+    def commit(self, records: Sequence[Record], remember: Remembered | None) -> asyncio.Future[Any]:
+        """The runtime's ledger."""
+        return self.parts.queue.commit(records, None if remember is None else memory.encode(remember))
+
+    # --- what parts call --------------------------------------------------------------------------
+
+    def observe(self, observation: Observation) -> None:
+        if self._open:
+            self.runtime.observe(observation)
+
+    def store_health(self, ok: bool, detail: str) -> None:
+        self.observe(StoreHealth(self._now(), ok, detail))
+
+    def note(self, record: Record) -> None:
+        """Commit a record that no decision depends on."""
+        self._noted(record)
+        self.commit([record], None)
+
+    def _take_up(self, remembered: Remembered | None, problem: str | None) -> Remembered | None:
+        """Record this start and what the last run left unrecorded; returns what the core is to know of it."""
+        at, identity = self._now(), self._identity
+        records = [
+            catalogue.AGENT_STARTED.make(
+                at, version=identity.version, config=identity.config, boot_id=identity.boot_id
+            )
+        ]
+        if problem is not None:
+            records.append(catalogue.CONFIG_REFUSED.make(at, problem=problem))
+        left = self._marker.read()
+        if left is not None:
+            remembered = _recover(left, remembered, records, at)
+        for record in records:
+            self._noted(record)
+        commit = self.commit(records, remembered)
+        if left is not None and remembered is not None:
+            commit.add_done_callback(functools.partial(self._recovered, remembered.decision))
+        return remembered
+
+    def _recovered(self, decision: int, commit: asyncio.Future[Any]) -> None:
+        if not commit.cancelled() and commit.exception() is None:
+            self._marker.clear(decision)
+
+
+def _recover(
+    left: tuple[int | None, str], remembered: Remembered | None, records: list[Record], at: BootNs
+) -> Remembered | None:
+    """Record the lock that a note tells of, unless its record is durable: the crash came after that."""
+    before = remembered or Remembered()
+    decision, rule = left
+    if decision is None:
+        decision = before.decision + 1
+    if decision <= before.decision:
+        return remembered
+    records.append(catalogue.LOCK_RECOVERED.make(at, decision=decision, rule=rule))
+    if before.tether == TetherState.FOREIGN.value:
+        return replace(before, decision=decision)
+    # The memory is from before that lock: a usable tablet in it must not ride through.
+    return replace(before, decision=decision, tether=TetherState.RESTRICTED.value)
