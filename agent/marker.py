@@ -7,6 +7,7 @@ leave a lock unrecorded; the note, in the runtime folder, lets the next start re
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import structlog
@@ -24,19 +25,31 @@ class FileMarker:
     def set(self, decision: int, rule: str) -> None:
         """Note that ``decision`` locks, by ``rule``."""
         self._decision = decision
+        note = json.dumps({"decision": decision, "rule": rule}).encode()
         try:
-            self._path.write_text(json.dumps({"decision": decision, "rule": rule}))
+            # The bare calls: a text file object costs more than all the rest, and a lock waits for this.
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, note)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             log.warning("marker.not_written", path=str(self._path), error=error.strerror)
 
     def clear(self, decision: int) -> None:
-        """The record of ``decision`` is durable; a note of a later lock stays."""
-        if self._decision == decision:
-            self._path.unlink(missing_ok=True)
+        """The record of ``decision`` is durable; a note of a later lock stays, one of an earlier run goes."""
+        if self._decision in (None, decision):
             self._decision = None
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("marker.not_removed", path=str(self._path), error=error.strerror)
 
-    def read(self) -> tuple[int, str] | None:
-        """What an earlier run left: (decision, rule), or None. A note that cannot be read counts as one."""
+    def read(self) -> tuple[int | None, str] | None:
+        """What an earlier run left: (decision, rule), or None.
+
+        A note that cannot be read counts as one of a lock; its decision is None.
+        """
         try:
             note = json.loads(self._path.read_text())
             return int(note["decision"]), str(note["rule"])
@@ -44,4 +57,4 @@ class FileMarker:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("marker.unreadable", path=str(self._path), error=str(error))
-            return 0, "unreadable marker"
+            return None, "unreadable marker"

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.control import Refusal, Verb
 from agent.core import explain
+from agent.core.records import Record
 from agent.core.state import State
 from agent.core.types import BootNs, Decision, Effects, Explain, Observation, Write
 from agent.runtime import Runtime
@@ -44,6 +45,10 @@ class Reporter:
     def attach(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
+    def configured(self, digest: str) -> None:
+        """Another configuration is in force."""
+        self._identity["config"] = digest
+
     def verbs(self) -> dict[str, Verb]:
         return {
             "status": Verb(lambda _args: self.status()),
@@ -58,19 +63,22 @@ class Reporter:
         decided = False
         for effect in effects:
             if isinstance(effect, Write):
-                record = effect.record
-                event = {
-                    "kind": record.kind.name,
-                    "stream": record.kind.stream.value,
-                    "boot_ns": record.at,
-                    "fields": record.as_dict(),
-                }
-                self._ring.append(event)
-                self._publish({"event": "record", **event})
+                self.note(effect.record)
             elif isinstance(effect, Explain):
                 decided = True
         if decided:
             self._publish({"event": "status", "boot_ns": self._now(), "status": self.core_status()})
+
+    def note(self, record: Record) -> None:
+        """Keep a record among the newest, and publish it."""
+        event = {
+            "kind": record.kind.name,
+            "stream": record.kind.stream.value,
+            "boot_ns": record.at,
+            "fields": record.as_dict(),
+        }
+        self._ring.append(event)
+        self._publish({"event": "record", **event})
 
     def explained(self, decision: Decision) -> None:
         """Publish a decision to subscribers."""
@@ -91,8 +99,15 @@ class Reporter:
 
     def status(self) -> dict[str, Any]:
         """Everything at a glance: the core's view and each part's own."""
+        core = self.core_status()
         parts = {name: section() for name, section in self._sections.items()}
-        return {**self._identity, **self.core_status(), **parts}
+        runtime = self._running()
+        return {
+            **self._identity,
+            **core,
+            "runtime": {"steps": runtime.steps, "dropped": runtime.dropped},
+            **parts,
+        }
 
     def _why(self, args: Mapping[str, Any]) -> object:
         topic = args.get("topic", "tether")
@@ -103,7 +118,7 @@ class Reporter:
 
     def _events(self, args: Mapping[str, Any]) -> object:
         last = args.get("last", 50)
-        if not isinstance(last, int) or not 1 <= last <= RING:
+        if type(last) is not int or not 1 <= last <= RING:  # True is an int, and no number
             raise Refusal("bad_request", f"last: expected 1 to {RING}, came {last!r}", "give a number")
         return {"now_ns": self._now(), "events": list(self._ring)[-last:]}
 

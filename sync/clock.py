@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import time
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def parse_boot_id(text: str) -> bytes:
     Raises:
         ValueError: not 32 hex digits.
     """
-    raw = bytes.fromhex(text.strip().replace("-", ""))
-    if len(raw) != 16:
-        raise ValueError(f"boot id {text!r}: expected 32 hex digits")
-    return raw
+    digits = text.strip().replace("-", "")
+    if re.fullmatch("[0-9a-fA-F]{32}", digits) is None:
+        raise ValueError(f"boot id {text!r:.80}: expected 32 hex digits")
+    return bytes.fromhex(digits)

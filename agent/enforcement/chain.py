@@ -62,12 +62,11 @@ class Chain:
         for action in self._actions:
             begun = self._now()
             try:
-                result = action.lock(order)
+                future = asyncio.ensure_future(action.lock(order))
             except Exception as error:  # a site's action must not keep the next one from locking
                 log.error("enforcement.action_failed", action=action.name, error=str(error), exc_info=True)
                 self._observe(LockOutcome(self._now(), order.decision, action.name, False, 0, repr(error)))
                 continue
-            future = asyncio.ensure_future(result)
             self._running.add(future)
             future.add_done_callback(partial(self._ended, action.name, order, begun))
         self._cancel(superseded)

@@ -1,0 +1,116 @@
+"""The agent as a process of its own, without a rig around it, and ivmactl asking it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from simulator.agent_config import document
+
+WAIT_S = 20.0
+ROOT = Path(__file__).parents[1]
+
+
+def bare(folder: Path, **over: Any) -> dict[str, Any]:
+    """A configuration without hardware and without a fleet; ``over`` replaces whole tables."""
+    return {
+        "device": {"fleet": "test", "name": "tablet-1"},
+        "paths": {"state_dir": folder / "state", "runtime_dir": folder / "run"},
+        "enforcement": {"actions": ["console"], "power": "console"},
+        **over,
+    }
+
+
+@dataclass
+class Agent:
+    """One agent on ``folder/agent.toml``; ``told`` is what it said on NOTIFY_SOCKET."""
+
+    folder: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.config = self.folder / "agent.toml"
+        self.control = self.folder / "run" / "control.sock"
+
+    def configure(self, tables: Mapping[str, Any]) -> None:
+        self.config.write_text(document(tables))
+
+    async def ends(self) -> tuple[int, str]:
+        """Run it until it ends by itself: (exit status, what it wrote on standard error)."""
+        process = await self._run()
+        async with asyncio.timeout(WAIT_S):
+            _, text = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, text.decode()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """It is ready within the block, and killed at its end if it still runs."""
+        path = self.folder / "notify"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as notify:
+            notify.bind(os.fspath(path))
+            process = await self._run(NOTIFY_SOCKET=os.fspath(path))
+            try:
+                self._notify = notify
+                await self.says("READY=1")
+                yield process
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.communicate()
+
+    async def says(self, state: str) -> None:
+        """Wait for a state on NOTIFY_SOCKET."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                said = (await asyncio.get_running_loop().sock_recv(self._notify, 4096)).decode()
+                self.told.append(said)
+                if said.startswith(state):
+                    return
+
+    async def ask(self, *arguments: str) -> tuple[int, Any]:
+        """`ivmactl ... --json`: (exit status, answer)."""
+        return await ivmactl(self.control, *arguments)
+
+    async def kinds(self) -> list[str]:
+        """Kinds of the newest records."""
+        _, answer = await self.ask("events")
+        return [event["kind"] for event in answer["events"]]
+
+    async def _run(self, **environment: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "agent", "run", "--config", str(self.config),
+            cwd=ROOT, env={**os.environ, **self.environment, **environment},
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+
+async def stop(process: asyncio.subprocess.Process, within_s: float = WAIT_S) -> int:
+    """SIGTERM; the exit status."""
+    process.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(within_s):
+        return await process.wait()
+
+
+async def ivmactl(control: Path, *arguments: str, as_json: bool = True) -> tuple[int, Any]:
+    """Ask a live agent: (exit status, its answer; the text without ``as_json``)."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agent.cli", "--socket", str(control), *arguments,
+        *(["--json"] if as_json else []),
+        cwd=ROOT, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(WAIT_S):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, json.loads(out) if as_json else out.decode()
