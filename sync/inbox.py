@@ -18,8 +18,8 @@ from sync.errors import StoreError
 STATE_GROUP_NS = 50 * MS  # design, queue: the loss window of the state stream
 GROUP_RECORDS = 2_000  # ours: bounds the time of one commit
 # Ours: what part of the inbox a stream may fill; telemetry is refused first, alarms last.
-_SHARE = {Stream.TELEMETRY: 0.5, Stream.STATE: 0.75, Stream.AUDIT: 1.0, Stream.ALARM: 1.0}
-_AT_ONCE = {Stream.ALARM, Stream.AUDIT}
+_TELEMETRY_SHARE, _STATE_SHARE = 0.5, 0.75
+_TELEMETRY, _STATE = Stream.TELEMETRY, Stream.STATE
 
 
 class InboxFull(StoreError):
@@ -55,12 +55,7 @@ class Inbox:
         self._not_before = 0
         self._arrivals = 0
         self.waiting = 0  # records
-
-    @property
-    def due(self) -> int | None:
-        """When to take next; None while nothing waits."""
-        dues = [due for due in (self._prompt_due, self._lazy_due) if due is not None]
-        return max(min(dues), self._not_before) if dues else None
+        self.due: int | None = None  # when to take next; None while nothing waits
 
     def add(self, item: Item, now: int) -> None:
         """Let it wait as long as its most urgent stream allows.
@@ -68,21 +63,26 @@ class Inbox:
         Raises:
             InboxFull: the streams in it have no room left.
         """
-        streams = {record.kind.stream for record in item.records}
-        share = max((_SHARE[stream] for stream in streams), default=1.0)
+        stream = _most_urgent(item.records)
+        share = _TELEMETRY_SHARE if stream is _TELEMETRY else _STATE_SHARE if stream is _STATE else 1.0
         if self.waiting + len(item.records) > self._capacity * share:
             raise InboxFull(
                 f"{self.waiting} records wait for the disk; {len(item.records)} more were refused"
             )
         self._arrivals += 1
         self.waiting += len(item.records)
-        if streams == {Stream.TELEMETRY} and item.remember is None:
+        if stream is _TELEMETRY and item.remember is None:
             self._lazy.append((self._arrivals, item))
-            self._lazy_due = _earlier(self._lazy_due, now + self._telemetry_ns)
+            due = now + self._telemetry_ns
+            if self._lazy_due is None or due < self._lazy_due:
+                self._lazy_due = due
+                self._reckon()
         else:
-            at_once = item.remember is not None or not streams or bool(streams & _AT_ONCE)
             self._prompt.append((self._arrivals, item))
-            self._prompt_due = _earlier(self._prompt_due, now if at_once else now + STATE_GROUP_NS)
+            due = now + STATE_GROUP_NS if stream is _STATE and item.remember is None else now
+            if self._prompt_due is None or due < self._prompt_due:
+                self._prompt_due = due
+                self._reckon()
 
     def hurry(self, now: int) -> None:
         """Make everything that waits due, even what failed a moment ago."""
@@ -91,6 +91,7 @@ class Inbox:
             self._prompt_due = _earlier(self._prompt_due, now)
         if self._lazy:
             self._lazy_due = _earlier(self._lazy_due, now)
+        self._reckon()
 
     def take(self, now: int) -> list[Item]:
         """What to commit together now.
@@ -102,7 +103,7 @@ class Inbox:
             return []
         both = self._lazy_due is not None and self._lazy_due <= now
         both = both or any(
-            record.kind.stream is Stream.TELEMETRY for _, item in self._prompt for record in item.records
+            record.kind.stream is _TELEMETRY for _, item in self._prompt for record in item.records
         )
         items: list[Item] = []
         count = 0
@@ -118,6 +119,7 @@ class Inbox:
         self.waiting -= count
         self._prompt_due = self._prompt_due if self._prompt else None
         self._lazy_due = self._lazy_due if self._lazy else None
+        self._reckon()
         return items
 
     def put_back(self, items: Sequence[Item], now: int, not_before: int) -> None:
@@ -130,6 +132,23 @@ class Inbox:
         self.waiting += sum(len(item.records) for item in items)
         self._prompt_due = now
         self._not_before = not_before
+        self._reckon()
+
+    def _reckon(self) -> None:
+        dues = [due for due in (self._prompt_due, self._lazy_due) if due is not None]
+        self.due = max(min(dues), self._not_before) if dues else None
+
+
+def _most_urgent(records: Sequence[Record]) -> Stream | None:
+    """Alarm or audit before state before telemetry; None of no records. A loop: it runs for each commit."""
+    urgent = _TELEMETRY if records else None
+    for record in records:
+        stream = record.kind.stream
+        if stream is not _TELEMETRY:
+            urgent = stream
+            if stream is not _STATE:
+                break
+    return urgent
 
 
 def _earlier(known: int | None, due: int) -> int:

@@ -298,6 +298,28 @@ async def test_a_second_owner_does_not_start(tmp_path: Path) -> None:
 
 
 @looped
+async def test_a_defect_in_the_thread_leaves_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defects: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", defects.append)
+    bench = Bench(tmp_path)
+    bench.rig.quotas[Stream.ALARM] = 1  # a programmer's mistake, not the disk's
+    futures = bench.thread.commit([alarm(1)]), bench.thread.stats()
+    with pytest.raises(StoreError, match="defect"):
+        await asyncio.wait_for(bench.thread.start(), WAIT_S)
+    for waiting in asyncio.as_completed(futures, timeout=WAIT_S):
+        with pytest.raises(StoreError, match="nobody runs"):
+            await waiting
+    assert [ok for ok, _ in bench.health] == [False]
+    assert await bench.thread.close(WAIT_S)
+    for thread in threading.enumerate():
+        if thread.name == "store":
+            thread.join(WAIT_S)
+    assert len(defects) == 1
+
+
+@looped
 async def test_what_a_full_inbox_refuses_is_counted(tmp_path: Path) -> None:
     bench = Bench(tmp_path, inbox_records=10, telemetry_group_s=3600)
     await bench.thread.start()
