@@ -1,4 +1,4 @@
-"""The black box as the daemon has it: recorder and ring together, and the verb that lets `ivmactl` read them."""
+"""The black box as the daemon has it: recorder, ring, and the verb that lets `ivmactl` read them."""
 
 from __future__ import annotations
 

@@ -114,6 +114,11 @@ def plain_effects(effects: Effects) -> list[tuple[str, Any]]:
             for effect in effects]  # fmt: skip
 
 
+def settled(step: Step) -> Step:
+    """A step as it would be read back: of plain values only."""
+    return _decode_step(encode(step))
+
+
 def _plain_write(write: Write) -> dict[str, Any]:
     record = write.record
     return {
@@ -129,7 +134,9 @@ def pack(entries: Sequence[bytes], compress: Callable[[bytes], bytes]) -> bytes:
 
 # --- from bytes -----------------------------------------------------------------------------------
 
+decode = msgspec.msgpack.decode  # of anything that was encoded
 _decode = msgspec.msgpack.Decoder(list[Entry]).decode
+_decode_step = msgspec.msgpack.Decoder(Step).decode
 
 
 def read(raw: bytes) -> Iterator[Entry | Damage]:
