@@ -53,8 +53,9 @@ class FaultError(ValueError):
 class Fault(ABC):
     """Something that goes wrong for a while.
 
-    ``holds`` names the knobs that it turns, "part.knob" each: no two faults hold one at a time. ``length_ms``
-    bounds how long it lasts; ``weight`` is how often it is drawn within its family.
+    ``holds`` names what it turns, "part.knob" each, "tablet.machine" for all of the tablet's methods: no two
+    faults hold one at a time. ``length_ms`` bounds how long it lasts; ``weight`` is how often it is drawn
+    within its family.
     """
 
     family: ClassVar[str]

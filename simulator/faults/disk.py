@@ -78,7 +78,7 @@ class TornWrites(Fault):
     """Power goes while pages are on their way: sectors of one page are new, the others old."""
 
     family: ClassVar[str] = FAMILY
-    holds: ClassVar[frozenset[str]] = frozenset({"disk.torn", "tablet"})
+    holds: ClassVar[frozenset[str]] = frozenset({"disk.torn", "tablet.machine"})
     length_ms: ClassVar[Span] = Span(1_000, 600_000)
     weight: ClassVar[int] = 20
     after_writes: int = span(0, 100)

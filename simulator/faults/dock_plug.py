@@ -17,7 +17,7 @@ class Unplug(Fault):
     """The cable comes out, in mid-frame as a rule, and goes in again at the end."""
 
     family: ClassVar[str] = "dock-plug"
-    holds: ClassVar[frozenset[str]] = frozenset({"dockwire.plug"})
+    holds: ClassVar[frozenset[str]] = frozenset({"dockwire.plugged"})
     weight: ClassVar[int] = 20
     after_bytes: int = span(*AFTER_BYTES)
 
@@ -33,7 +33,7 @@ class OtherDevice(Fault):
     """Another device enumerates on the dock's path and talks."""
 
     family: ClassVar[str] = "dock-plug"
-    holds: ClassVar[frozenset[str]] = frozenset({"dockwire.plug"})
+    holds: ClassVar[frozenset[str]] = frozenset({"dockwire.plugged"})
     after_bytes: int = span(*AFTER_BYTES)
 
     def start(self, world: FaultyWorld) -> None:
@@ -48,7 +48,7 @@ class ForeignDock(Fault):
     """A working dock answers that is not the paired one."""
 
     family: ClassVar[str] = "dock-plug"
-    holds: ClassVar[frozenset[str]] = frozenset({"dockwire.plug"})
+    holds: ClassVar[frozenset[str]] = frozenset({"dockwire.plugged"})
     length_ms: ClassVar[Span] = Span(500, 1_800_000)
     after_bytes: int = span(*AFTER_BYTES)
 
@@ -64,7 +64,7 @@ class ReplayedDock(Fault):
     """A thief's recorder in the dock's place: it plays what the dock once said."""
 
     family: ClassVar[str] = "dock-plug"
-    holds: ClassVar[frozenset[str]] = frozenset({"dockwire.plug"})
+    holds: ClassVar[frozenset[str]] = frozenset({"dockwire.plugged"})
     length_ms: ClassVar[Span] = Span(500, 1_800_000)
     after_bytes: int = span(*AFTER_BYTES)
 

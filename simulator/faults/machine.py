@@ -34,7 +34,7 @@ class SuspendAndResume(Fault):
     """The lid closes, and opens at the end."""
 
     family: ClassVar[str] = FAMILY
-    holds: ClassVar[frozenset[str]] = frozenset({"tablet"})
+    holds: ClassVar[frozenset[str]] = frozenset({"tablet.machine"})
     length_ms: ClassVar[Span] = Span(500, 14_400_000)
 
     def start(self, world: FaultyWorld) -> None:
@@ -49,7 +49,7 @@ class KillAgent(Fault):
     """SIGKILL between two effects or two writes of the agent."""
 
     family: ClassVar[str] = FAMILY
-    holds: ClassVar[frozenset[str]] = frozenset({"tablet"})
+    holds: ClassVar[frozenset[str]] = frozenset({"tablet.machine"})
     length_ms: ClassVar[Span] = Span(1_000, 60_000)
     weight: ClassVar[int] = 20
     of: Step = field(metadata={"choice": Step})

@@ -79,7 +79,7 @@ class Reconnects(Fault):
     """A modem that loses its address again and again: each connection ends soon after it was made."""
 
     family: ClassVar[str] = FAMILY
-    holds: ClassVar[frozenset[str]] = frozenset({"network.drop"})
+    holds: ClassVar[frozenset[str]] = frozenset({"network.drops"})
     length_ms: ClassVar[Span] = Span(1_000, 600_000)
     period_ms: int = span(50, 60_000)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 from agent.core.types import MS, BootNs
 from simulator.faults.base import Fault, FaultError, Span
@@ -77,11 +77,15 @@ class Schedule:
         """What ``to_json`` wrote. Raises FaultError, naming what is wrong."""
         try:
             data = json.loads(text)
-            return cls(data["quiet_ms"], tuple(_entry(item) for item in data["entries"]))
-        except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, FaultError):
-                raise
-            raise FaultError(f"not a schedule of faults: {error!r}") from None
+        except ValueError as error:
+            raise FaultError(f"a schedule is JSON: {error}") from None
+        match data:
+            case {"quiet_ms": int() as quiet_ms, "entries": [*entries]}:
+                return cls(quiet_ms, tuple(_entry(entry) for entry in entries))
+            case _:
+                raise FaultError(
+                    "a schedule is an object with quiet_ms, a whole number, and a list of entries"
+                )
 
     def __str__(self) -> str:
         lines = "".join(f"{entry}\n" for entry in self.entries)
@@ -179,9 +183,9 @@ def _at(entry: Entry) -> int:
     return entry.at_ms
 
 
-def _entry(data: Mapping[str, Any]) -> Entry:
-    rest = {key: value for key, value in data.items() if key not in ("at_ms", "for_ms")}
-    at_ms, for_ms = data["at_ms"], data["for_ms"]
-    if type(at_ms) is not int or type(for_ms) is not int:
-        raise FaultError(f"at_ms and for_ms are whole numbers, not {at_ms!r} and {for_ms!r}")
-    return Entry(at_ms, for_ms, from_json(rest))
+def _entry(data: object) -> Entry:
+    match data:
+        case {"at_ms": int() as at_ms, "for_ms": int() as for_ms, **fault}:
+            return Entry(at_ms, for_ms, from_json(fault))
+        case _:
+            raise FaultError(f"an entry has at_ms and for_ms, whole numbers, and a fault; not {data!r}")

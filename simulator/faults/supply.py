@@ -76,7 +76,7 @@ class PowerCut(Fault):
     """Everything loses power at an instant, the tablet's own battery too; later somebody switches it on."""
 
     family: ClassVar[str] = FAMILY
-    holds: ClassVar[frozenset[str]] = frozenset({"tablet"})
+    holds: ClassVar[frozenset[str]] = frozenset({"tablet.machine"})
     length_ms: ClassVar[Span] = Span(1_000, 600_000)
     weight: ClassVar[int] = 20
     of: Step = field(metadata={"choice": Step})
