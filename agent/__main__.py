@@ -22,22 +22,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import logs  # before anything that imports structlog
+from agent.blackbox import FOLDER, BlackBox
 from agent.clock import boot_now
 from agent.config import Can, Config, ConfigError, Keeper, Sync, load
 from agent.control import ControlError
 from agent.core.catalogue import SYNC_TROUBLE
 from agent.core.records import Stream
-from agent.daemon import Daemon, Fleet, Hooks, Parts, Port
+from agent.daemon import Daemon
 from agent.dbus import Bus
 from agent.effects import NoFleet
 from agent.enforcement.base import EnforcementAction, SettingsError, Surroundings
 from agent.enforcement.chain import Chain
+from agent.life import Fleet, Hooks, Parts, Port
 from agent.power_actions import LogindPower, PowerActions
 from drivers import registry
 from drivers.ports.can import CanPort, opener
 from drivers.ports.power_supply import PowerSupply
 from drivers.ports.serial import SerialLink
-from drivers.spec import DockSettings, DockSpec
+from drivers.spec import DockSession, DockSettings, DockSpec
+from drivers.tapped import TappedSession
 from drivers.vehicles.profile import load as load_profile
 from drivers.vehicles.tables import ProfileError
 from drivers.vehicles.watch import CompiledProfile
@@ -65,13 +68,17 @@ class StartError(Exception):
 class Builder:
     """Makes the parts that a configuration names; what it does not name is not imported."""
 
-    def __init__(self, config: Config, boot_id: str, hooks: Hooks) -> None:
+    def __init__(self, config: Config, boot_id: str, hooks: Hooks, trace: BlackBox | None = None) -> None:
         self._settings = config.settings
         self._state_dir = config.state_dir
-        self._boot_id = parse_boot_id(boot_id)
+        try:
+            self._boot_id = parse_boot_id(boot_id)
+        except ValueError as error:
+            raise StartError(f"{config.settings.paths.boot_id}: {error}") from None
         self._hooks = hooks
         self._system_bus: Bus | None = None
         self._udev: Udev | None = None
+        self._trace = trace
 
     def parts(self) -> Parts:
         """Everything, in the order in which one part needs another."""
@@ -149,9 +156,17 @@ class Builder:
                 dock.name, dock.serial, dock.vehicle_id, _pairing_key(Path(dock.key_file))
             )
             locate = self._locator(dock.port, dock.match)
-            session = spec.build(settings, secrets.token_bytes)
+            try:
+                session = self._tapped(spec, spec.build(settings, secrets.token_bytes))
+            except ValueError as error:
+                raise StartError(f"dock {dock.name}: {error}") from None
             links[dock.name] = SerialLink(session, locate, self._hooks.observe, boot_now, dock.baud)
         return links
+
+    def _tapped(self, spec: DockSpec, session: DockSession) -> DockSession:
+        if self._trace is None or spec.scrub is None:
+            return session
+        return TappedSession(session, self._trace.tap(session.name), spec.scrub)
 
     def _locator(self, port: str | None, match: Mapping[str, str]) -> Callable[[], str | None]:
         if port is not None:
@@ -312,6 +327,7 @@ def _run(file: Path, version: str) -> int:
         sys.stderr.write(f"{error}\n")
         return EX_CONFIG
     logs.configure(config.settings.logging.level, stream=sys.stderr, environ=os.environ)
+    keeper.complain()
     try:
         asyncio.run(_serve(config, keeper, version, problem))
     except StoreInUse as error:
@@ -332,10 +348,13 @@ def _run(file: Path, version: str) -> int:
 
 
 async def _serve(config: Config, keeper: Keeper, version: str, problem: str | None) -> None:
-    def build(config: Config, boot_id: str, hooks: Hooks) -> Parts:
-        return Builder(config, boot_id, hooks).parts()
+    wanted = config.settings.trace
+    trace = BlackBox(config.state_dir / FOLDER, wanted.size) if wanted.enabled else None
 
-    await Daemon(config, keeper, version, build).run(problem)
+    def build(config: Config, boot_id: str, hooks: Hooks) -> Parts:
+        return Builder(config, boot_id, hooks, trace).parts()
+
+    await Daemon(config, keeper, version, build, trace).run(problem)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import structlog
 from msgspec import Meta
 
 from agent.core import policy as core_policy
 from agent.core.policy import Policy
+
+log = structlog.get_logger()
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 FilePath = Annotated[str, Meta(min_length=1, max_length=4096)]
@@ -144,6 +147,15 @@ class Store(Section, frozen=True, kw_only=True):
     quotas: Annotated[Quotas, _doc("Bytes of each stream.")] = Quotas()
 
 
+class Trace(Section, frozen=True, kw_only=True):
+    """The black box: what the agent saw and decided, on the tablet only."""
+
+    enabled: Annotated[bool, _doc("Keep a trace in the folder `trace` of the state folder.")] = True
+    size: Annotated[
+        int, _doc("Bytes on disk that it may use; the oldest go first.", ge=1 << 20, le=1 << 30)
+    ] = 8 << 20
+
+
 class Control(Section, frozen=True, kw_only=True):
     group: Annotated[Name | None, _doc("Group whose members may read status through the control socket.")] = (
         "ivma"
@@ -167,6 +179,7 @@ class Settings(Section, frozen=True, kw_only=True):
     enforcement: Annotated[Enforcement, _doc("What a lock does.")] = Enforcement()
     sync: Annotated[Sync | None, _doc("The way to the fleet. Left out: records stay on the tablet.")] = None
     store: Annotated[Store, _doc("The durable queue.")] = Store()
+    trace: Annotated[Trace, _doc("The black box.")] = Trace()
     control: Annotated[Control, _doc("The local socket for ivmactl and other software.")] = Control()
     logging: Annotated[Logging, _doc("The log.")] = Logging()
 
@@ -239,6 +252,7 @@ class Keeper:
     def __init__(self, path: Path, last_good: Path) -> None:
         self._path = path
         self._last_good = last_good
+        self._not_kept: OSError | None = None
 
     def start(self) -> tuple[Config, str | None]:
         """Load the file, or else the last good copy; the second value says what was wrong with the file.
@@ -258,8 +272,22 @@ class Keeper:
         """Load the file anew and keep it as the last good one. Raises ConfigError; the old one stays."""
         raw = _read(self._path)
         config = parse(raw, str(self._path))
-        self._keep(raw)
+        try:
+            self._keep(raw)
+            self._not_kept = None
+        except OSError as error:  # a full disk must not keep a good configuration from taking effect
+            self._not_kept = error
         return config
+
+    def complain(self) -> None:
+        """Log, once logs are set up, that the configuration in force could not be kept."""
+        if self._not_kept is not None:
+            log.warning(
+                "config.not_kept",
+                copy=str(self._last_good),
+                error=str(self._not_kept),
+                effect="without a good file the next start has none",
+            )
 
     def _keep(self, raw: bytes) -> None:
         """Replace the copy so that a power cut leaves the old or the new one, never half of one."""
