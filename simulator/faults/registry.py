@@ -34,7 +34,7 @@ def families() -> dict[str, list[type[Fault]]]:
     return dict(sorted(found.items()))
 
 
-def from_json(data: Mapping[str, Any]) -> Fault:
+def from_json(data: Mapping[Any, Any]) -> Fault:
     """The fault that ``to_json`` described. Raises FaultError, naming what is wrong."""
     kinds, name = registry(), str(data.get("fault"))
     if name not in kinds:

@@ -83,9 +83,7 @@ class Schedule:
             case {"quiet_ms": int() as quiet_ms, "entries": [*entries]}:
                 return cls(quiet_ms, tuple(_entry(entry) for entry in entries))
             case _:
-                raise FaultError(
-                    "a schedule is an object with quiet_ms, a whole number, and a list of entries"
-                )
+                raise FaultError("a schedule has quiet_ms, a whole number, and a list of entries")
 
     def __str__(self) -> str:
         lines = "".join(f"{entry}\n" for entry in self.entries)

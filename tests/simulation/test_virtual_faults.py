@@ -190,7 +190,7 @@ def test_reconnects_end_a_connection_a_period() -> None:
 # --- schedules -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(SEEDS, st.integers(1, 14 * 24))
 def test_a_drawn_schedule_is_bounded_ordered_over_in_time_and_goes_through_json(
     seed: int, hours: int
