@@ -24,7 +24,7 @@ from simulator.virtual.acts import Act, Value, Verb
 
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-WORKSHOP = 5 * HOUR  # at most; a day that has less left has nothing
+WORKSHOP = 5 * HOUR  # at most
 HOME_BY = HOUR  # before its end: whatever is begun is over an hour after it was to be
 
 
@@ -66,7 +66,7 @@ QUIET = Habits(day_off=1000, weekend_shift=0, short_trips=150, workshop=0, outag
 def draw_habits(rng: random.Random) -> Habits:
     """Some vehicle's habits; each is in the range that a fleet has, some are extreme."""
     return Habits(
-        shift_begins_h=rng.choice((6, 7, 14, 22)),
+        shift_begins_h=rng.choice((5, 7, 14, 18)),
         shift_h=rng.randint(6, 12),
         day_off=rng.randint(0, 300),
         weekend_shift=rng.choice((0, 300, 1000)),
@@ -138,11 +138,12 @@ class _People:
         begin = midnight + self._habits.shift_begins_h * HOUR + self._between(0, 20 * MINUTE)
         self._now = max(begin, self._now + HOUR)
         self._until = min(self._now + self._habits.shift_h * HOUR, self._end)
-        if self._until - self._now < WORKSHOP:
+        left = self._until - self._now
+        if left < HOUR:
             return 1
         if self._chance(self._habits.long_park):
             return self._park(self._between(2, self._habits.long_park_days))
-        if self._chance(self._habits.workshop):
+        if left >= WORKSHOP and self._chance(self._habits.workshop):
             self._workshop()
         elif self._chance(shift):
             self._shift()
