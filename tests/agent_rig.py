@@ -9,14 +9,16 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from simulator.agent_config import document
+from simulator.compose_bench import Rig
 
 WAIT_S = 20.0
+BUDGET_MS = 60_000  # of ride-through, by the policy's default
 ROOT = Path(__file__).parents[1]
 
 
@@ -101,6 +103,22 @@ async def stop(process: asyncio.subprocess.Process, within_s: float = WAIT_S) ->
     process.send_signal(signal.SIGTERM)
     async with asyncio.timeout(within_s):
         return await process.wait()
+
+
+async def until_status(rig: Rig, holds: Callable[[dict[str, Any]], bool]) -> None:
+    """Wait until the agent of a rig says of itself that it is so."""
+    async with asyncio.timeout(WAIT_S):
+        while not holds(await rig.control.ask("status")):
+            await rig.change()
+
+
+async def docked(rig: Rig) -> None:
+    """Wait until the tablet may be used and the ride-through is full; the officer logs in."""
+    await rig.until_seen(WAIT_S, tether="tethered", posture="usable")
+    # Published before the commit that it waits for: until then a session that is used is locked again.
+    await until_status(rig, lambda status: not status["enforcement"]["locked"])
+    await until_status(rig, lambda status: status["tether"]["budget_ms"] >= BUDGET_MS)
+    rig.system.unlock()
 
 
 async def ivmactl(control: Path, *arguments: str, as_json: bool = True) -> tuple[int, Any]:

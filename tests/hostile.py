@@ -18,6 +18,7 @@ from agent.core.types import KeyPosition
 from drivers.vehicles import vw_mqb
 from drivers.vehicles.codec import Checksum
 from simulator.compose_bench import Options, Rig
+from tests.agent_rig import docked
 
 BACK_S = 20.0
 # With use left without proof, so that every state is passed through; it is refilled after a second.
@@ -38,11 +39,8 @@ async def hostile_rig(folder: Path, seed: int = 1) -> AsyncIterator[Rig]:
 
 async def well(rig: Rig) -> None:
     """Wait until all is as it was before a trick, with the ride-through refilled."""
-    await rig.until_seen(BACK_S, tether="tethered", posture="usable", ignition="on")
-    rig.system.unlock()
-    async with asyncio.timeout(BACK_S):
-        while (await status(rig))["tether"]["budget_ms"] < 60_000:
-            await rig.change()
+    await rig.until_seen(BACK_S, ignition="on")
+    await docked(rig)
 
 
 async def status(rig: Rig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ loop, which also runs dock, vehicle and double, are all within the figure: it ca
 from __future__ import annotations
 
 import asyncio
+import random
 import sys
 import tempfile
 from pathlib import Path
@@ -22,9 +23,12 @@ POLICY = {"tether": {"return_ms": 0}}
 
 async def trials(folder: Path, number: int, seed: int) -> list[float]:
     """Delays in ms, one for each removal."""
+    dice = random.Random(seed)
     async with Rig(folder, Options(seed=seed, policy=POLICY)) as rig:
         for _ in range(number):
             await rig.until_seen(20, tether="tethered", posture="usable")
+            # At a random moment of the dock's 5 Hz, as somebody takes it out.
+            await asyncio.sleep(dice.uniform(0.1, 0.3))
             rig.system.unlock()
             rig.undock()
             await rig.until_seen(10, tether="restricted", session="locked")
