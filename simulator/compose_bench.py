@@ -37,6 +37,7 @@ DEPOT_READY = "depot ready"  # what the depot logs once it has subscribed
 READY_S = 15.0  # ours
 COMPARE_S = 0.2  # ours: how often the two ends of the queue are compared
 SETTLE_TRIES = 5  # ours
+CANNOT_START = (70, 75, 78)  # exit codes of ivma-agent, docs/operating.md
 EVENTS_KEPT = 100_000  # of a shift, a few hundred
 
 
@@ -70,6 +71,7 @@ class Rig:
         self.waiting: int | None = None  # committed on the tablet and not at the depot; None: not known
         self.watchers: list[Callable[[], None]] = []  # called at every change, and at every tick
         self._changed = asyncio.Event()
+        self._broken = ""
         self._depot_ready = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit = contextlib.AsyncExitStack()
@@ -216,6 +218,15 @@ class Rig:
         await asyncio.sleep(BOOT_S)
         await self.system.boot()
         await self.agent.start()
+        self.spawn(self._agent_starts())
+
+    async def _agent_starts(self) -> None:
+        """Note an agent that says it cannot start: nothing would ever be seen of it."""
+        status = await self.agent.ended()
+        if status in CANNOT_START:
+            last = self._log("agent").read_text().splitlines()[-1]
+            self._broken = f"the agent ended with {status}: {last}"
+            self._note()
 
     async def wake(self) -> None:
         """Somebody presses the tablet's button."""
@@ -308,6 +319,9 @@ class Rig:
         return seen
 
     async def change(self) -> None:
+        """Wait for one. Raises RuntimeError when the agent could not start."""
+        if self._broken:
+            raise RuntimeError(self._broken)
         await self._changed.wait()
         self._changed.clear()
 

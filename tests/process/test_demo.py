@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,13 @@ def sim(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name: a Unix socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as name:
+        yield Path(name)
+
+
 def left_running(folder: Path) -> list[str]:
     """Command lines of processes that still have to do with ``folder``."""
     found = []
@@ -45,12 +54,12 @@ def left_running(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("broker", "dbus"), [("mosquitto", True), ("amqtt", False)], ids=["mosquitto-dbus", "amqtt-console"]
 )
-def test_the_demo_holds_and_its_last_line_says_so(tmp_path: Path, broker: str, dbus: bool) -> None:
+def test_the_demo_holds_and_its_last_line_says_so(folder: Path, broker: str, dbus: bool) -> None:
     if broker == "mosquitto":
         need("mosquitto")
     if dbus:
         need("dbus-daemon")
-    with sim(tmp_path, "demo", "--broker", broker, *([] if dbus else ["--no-dbus"])) as process:
+    with sim(folder, "demo", "--broker", broker, *([] if dbus else ["--no-dbus"])) as process:
         output, errors = process.communicate(timeout=DEMO_S)
     assert process.returncode == 0, f"{output}\n{errors}"
     summary = json.loads(output.splitlines()[-1])
@@ -68,23 +77,23 @@ def test_the_demo_holds_and_its_last_line_says_so(tmp_path: Path, broker: str, d
     assert "\x1b" not in output
     assert "✗" not in output
     assert ("left out" in output) != dbus
-    assert list(tmp_path.iterdir()) == []
-    assert left_running(tmp_path) == []
+    assert list(folder.iterdir()) == []
+    assert left_running(folder) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_it_ends_everything_and_keeps_the_logs(tmp_path: Path, number: signal.Signals) -> None:
-    with sim(tmp_path, "demo", "--no-dbus") as process:
+def test_interrupted_it_ends_everything_and_keeps_the_logs(folder: Path, number: signal.Signals) -> None:
+    with sim(folder, "demo", "--no-dbus") as process:
         assert process.stdout is not None
         lines: list[str] = []
         while process.poll() is None and not (lines and "session open" in lines[-1]):
             lines.append(process.stdout.readline())
-        assert left_running(tmp_path) != [], lines
+        assert left_running(folder) != [], lines
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 130, errors
-    assert left_running(tmp_path) == []
-    (kept,) = tmp_path.iterdir()
+    assert left_running(folder) == []
+    (kept,) = folder.iterdir()
     assert f"logs and databases are in {kept}" in errors
     assert (kept / "depot.log").exists()
 
@@ -97,15 +106,24 @@ def test_interrupted_it_ends_everything_and_keeps_the_logs(tmp_path: Path, numbe
     ],
 )
 def test_a_scenario_that_cannot_be_played_is_a_usage_error(
-    tmp_path: Path, arguments: list[str], said: str
+    folder: Path, arguments: list[str], said: str
 ) -> None:
-    with sim(tmp_path, *arguments) as process:
+    with sim(folder, *arguments) as process:
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 2
     assert said in errors
 
 
-def test_the_scenarios_are_listed(tmp_path: Path) -> None:
-    with sim(tmp_path, "list") as process:
+def test_a_folder_too_deep_for_sockets_is_said_at_once(folder: Path) -> None:
+    deep = folder / ("d" * 80)
+    deep.mkdir()
+    with sim(deep, "demo", "--no-dbus") as process:
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert "AF_UNIX path too long" in errors
+
+
+def test_the_scenarios_are_listed(folder: Path) -> None:
+    with sim(folder, "list") as process:
         output, _ = process.communicate(timeout=20)
     assert output.startswith("shift")
