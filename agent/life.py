@@ -21,7 +21,7 @@ from agent.core import catalogue, machine
 from agent.core.policy import Policy
 from agent.core.records import Record, Stream
 from agent.core.state import TetherState, initial
-from agent.core.types import BootNs, Decision, Observation, Remembered, Started, StoreHealth
+from agent.core.types import BootNs, Decision, Effect, Observation, Remembered, Started, StoreHealth
 from agent.dbus import Bus
 from agent.effects import DockPort, Effector, FleetLink
 from agent.enforcement.chain import Chain
@@ -106,7 +106,7 @@ class Life:
     """One run. ``build`` makes the parts; everything happens on the loop that it was made in.
 
     ``timer`` makes the one deadline timer, on the boot clock, for a callback. ``watchers`` are told of every
-    step, ``noted`` of the records that no step made.
+    step, ``noted`` of the records that no step made, ``ran`` of every effect once it is under way.
     """
 
     def __init__(
@@ -121,9 +121,10 @@ class Life:
         explained: Callable[[Decision], None] = lambda decision: None,
         watchers: Sequence[Watcher] = (),
         noted: Callable[[Record], None] = lambda record: None,
+        ran: Callable[[Effect], None] = lambda effect: None,
     ) -> None:
         self.parts = parts = build(Hooks(self.observe, self.store_health, self.note))
-        effector = Effector(
+        self._effector = Effector(
             chain=parts.chain,
             power=parts.power,
             docks=parts.docks,
@@ -136,7 +137,7 @@ class Life:
             initial(policy),
             policy,
             ledger=self,
-            run=effector.run,
+            run=self._run,
             marker=marker,
             now=now,
             watchers=watchers,
@@ -146,6 +147,7 @@ class Life:
         self._now = now
         self._timer = timer
         self._noted = noted
+        self._ran = ran
         self._open = False  # the store has told what was before
 
     async def start(self, problem: str | None) -> None:
@@ -201,6 +203,10 @@ class Life:
         """Commit a record that no decision depends on."""
         self._noted(record)
         self.commit([record], None)
+
+    def _run(self, effect: Effect) -> None:
+        self._effector.run(effect)
+        self._ran(effect)
 
     def _take_up(self, remembered: Remembered | None, problem: str | None) -> Remembered | None:
         """Record this start and what the last run left unrecorded; returns what the core is to know of it."""

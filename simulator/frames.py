@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent.core.types import MS, BootNs, KeyPosition, SignalKind
 from drivers.vehicles.codec import Profile, Value
 from simulator.vehicle import Engine, Vehicle
+
+# Where a sender's running number begins anew: a multiple of what any frame's counter holds (16 values, 256).
+COUNTERS = 256
+SAID_LIMIT = 16_384  # frames that are kept encoded; ours
 
 
 class FrameSender:
@@ -17,6 +21,7 @@ class FrameSender:
         self._vehicle = vehicle
         self._due = [vehicle.at] * len(profile.frames)
         self._counters = [0] * len(profile.frames)
+        self._said: dict[tuple[int, tuple[Value, ...], int], bytes] = {}
 
     @property
     def next_due(self) -> BootNs:
@@ -25,28 +30,44 @@ class FrameSender:
 
     def frames(self) -> list[bytes]:
         """Frames that are due at the vehicle's time, each a struct can_frame; late ones are sent once."""
-        at, sent = self._vehicle.at, []
-        values = signals(self._vehicle)
+        vehicle, sent = self._vehicle, []
+        at, awake = vehicle.at, vehicle.bus_awake
         for n, frame in enumerate(self._frames):
             if self._due[n] > at:
                 continue
             self._due[n] = BootNs(at + frame.period_ms * MS)
-            if self._vehicle.bus_awake:
-                sent.append(frame.encode(values, self._counters[n]))
-                self._counters[n] += 1
+            if awake:
+                values = tuple(_SAYS[signal.kind](vehicle) for signal in frame.signals)
+                sent.append(self._encoded(n, values))
         return sent
 
+    def _encoded(self, n: int, values: tuple[Value, ...]) -> bytes:
+        """An idling vehicle says the same few things again and again."""
+        counter = self._counters[n]
+        self._counters[n] = (counter + 1) % COUNTERS
+        key = n, values, counter
+        data = self._said.get(key)
+        if data is None:
+            if len(self._said) >= SAID_LIMIT:
+                self._said.clear()
+            frame = self._frames[n]
+            kinds = (signal.kind for signal in frame.signals)
+            data = self._said[key] = frame.encode(dict(zip(kinds, values, strict=True)), counter)
+        return data
 
-def signals(vehicle: Vehicle) -> Mapping[SignalKind, Value]:
-    """What the vehicle's control units would say of it now."""
-    key = vehicle.key
-    if key is KeyPosition.OFF and vehicle.key_in:
-        key = KeyPosition.ACCESSORY  # KL_S without KL15
-    return {
-        SignalKind.IGNITION: key,
-        SignalKind.ENGINE_SPEED: vehicle.rpm,
-        SignalKind.BATTERY: vehicle.vehicle_mv,
-        SignalKind.ALTERNATOR: vehicle.alternator_mv,
-        SignalKind.SPEED: vehicle.speed_dkmh,
-        SignalKind.READY: vehicle.engine is Engine.RUNNING,
-    }
+
+def _key(vehicle: Vehicle) -> KeyPosition:
+    if vehicle.key is KeyPosition.OFF and vehicle.key_in:
+        return KeyPosition.ACCESSORY  # KL_S without KL15
+    return vehicle.key
+
+
+# What the vehicle's control units would say of it now.
+_SAYS: Mapping[SignalKind, Callable[[Vehicle], Value]] = {
+    SignalKind.IGNITION: _key,
+    SignalKind.ENGINE_SPEED: lambda vehicle: vehicle.rpm,
+    SignalKind.BATTERY: lambda vehicle: vehicle.vehicle_mv,
+    SignalKind.ALTERNATOR: lambda vehicle: vehicle.alternator_mv,
+    SignalKind.SPEED: lambda vehicle: vehicle.speed_dkmh,
+    SignalKind.READY: lambda vehicle: vehicle.engine is Engine.RUNNING,
+}

@@ -124,6 +124,10 @@ class ReferenceDock:
         actuators = self.actuators.next_deadline(self.inputs)
         return self._status_at if actuators is None else min(self._status_at, actuators)
 
+    def next_actuation(self) -> BootNs | None:
+        """The same without STATUS, which matters to nobody while nobody listens."""
+        return self.actuators.next_deadline(self.inputs)
+
     def timer(self, at: BootNs) -> None:
         self._advance(at)
         self._report_change(at)

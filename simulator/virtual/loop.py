@@ -82,6 +82,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if self._ready and self._frozen_at is None and not self._inside:
             self.enter(_nothing)
 
+    @property
+    def frozen(self) -> bool:
+        return self._frozen_at is not None
+
     def freeze(self) -> None:
         """The tablet sleeps: nothing of this process runs and its timers stand still."""
         if self._frozen_at is None and not self.dead:

@@ -1,0 +1,306 @@
+"""The serial line between a tablet and what is at the other end of its path, in memory.
+
+Conforms to ``simulator.faults.knobs.DockWireKnobs``. Two layers say what is at the other end: the life (the
+paired dock, a foreign one, nothing) and over it a fault. Bytes take their time on the line; what is on its
+way when the plug comes out is lost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from agent.core.types import SECOND, BootNs
+from simulator.faults.knobs import Behind
+from simulator.virtual.agenda import Agenda, Entry
+from simulator.virtual.events import DockBytes, Events
+from simulator.virtual.impostors import Chatter, Replayer
+
+BITS_A_BYTE = 10  # 8N1: start, eight, stop
+KEPT_WRITES = 256  # towards the tablet, for the replay knob and for a replayer
+
+
+class Device(Protocol):
+    """Something that can be at the other end, sans-IO, in the world's time."""
+
+    def feed(self, data: bytes, at: BootNs) -> None: ...
+    def timer(self, at: BootNs) -> None: ...
+    def next_deadline(self) -> BootNs | None: ...
+
+    def next_actuation(self) -> BootNs | None:
+        """The same for a device that nobody listens to: what it would only say does not count."""
+
+    def outgoing(self) -> bytes: ...
+
+
+class Opener(Protocol):
+    """The tablet's side: who has the port open."""
+
+    def readable(self, data: bytes) -> None:
+        """Bytes arrived."""
+
+    def lost(self) -> None:
+        """The path is gone: end of file."""
+
+    def changed(self) -> None:
+        """udev: something came to the path."""
+
+
+class Living:
+    """A device with its own deadline on the agenda; it lives on while nobody listens."""
+
+    def __init__(self, agenda: Agenda, device: Device, send: Callable[[Living, bytes], None]) -> None:
+        self.device = device
+        self.heard = False
+        self.dark = False  # without power: it neither hears nor says anything
+        self._agenda = agenda
+        self._send = send
+        self._entry: Entry | None = None
+        self.kick()
+
+    def kick(self) -> None:
+        """Send what the device has to say, and arm its deadline. After every direct call of the device."""
+        data = self.device.outgoing()
+        if data and self.heard and not self.dark:
+            self._send(self, data)
+        deadline = self.device.next_deadline() if self.heard else self.device.next_actuation()
+        if deadline is None or self.dark:
+            return
+        if self._entry is not None:
+            if self._entry.call is not None and self._entry.at <= deadline:
+                return  # comes early and is put off then
+            self._entry.cancel()
+        self._entry = self._agenda.at(deadline, self._due)
+
+    def feed(self, data: bytes) -> None:
+        if not self.dark:
+            self.device.feed(data, self._agenda.now)
+            self.kick()
+
+    def listen(self, heard: bool) -> None:
+        """Somebody listens from now on, or no longer."""
+        self.heard = heard
+        self._due()
+
+    def _due(self) -> None:
+        if not self.dark:
+            self.device.timer(self._agenda.now)
+        self.kick()
+
+
+class _Way:
+    """One direction of the line."""
+
+    def __init__(self) -> None:
+        self.free_at = 0  # the line carries one byte at a time
+        self.last_at = 0  # nothing overtakes
+        self.bucket: list[bytes] = []  # what arrives together at ``last_at``
+
+
+class DockWire:
+    """The line. ``tally`` is told of every write, for the history."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        rng: random.Random,
+        own: Device,
+        foreign: Device,
+        events: Events,
+        tally: Callable[[bool, bytes], None],
+        baud: int,
+    ) -> None:
+        self.lose_permille = self.flip_permille = self.split_bytes = 0
+        self.merge_ns = self.delay_ns = 0
+        self.duplicate_permille = self.replay_permille = 0
+        self.asleep = False  # the tablet is suspended: its port hears nothing
+        self.carried = [0, 0]  # bytes put on the line: to the dock, to the tablet
+        self.dropped = 0  # bytes that nobody heard
+        self._agenda = agenda
+        self._rng = rng
+        self._events = events
+        self._tally = tally
+        self._byte_ns = BITS_A_BYTE * SECOND // baud
+        self.own = Living(agenda, own, self._from_device)
+        self.foreign = Living(agenda, foreign, self._from_device)
+        self._life: Living | None = self.own
+        self._faulty = False
+        self._fault: Living | None = None  # what a fault has put there; None with ``_faulty``: nothing
+        self._waiting: tuple[Behind | None, int] | None = None  # a plug, and the bytes until then
+        self._behind: Living | None = self.own
+        self._port: Opener | None = None
+        self._era = 0  # counts plugs: what was on its way before is lost
+        self._ways = (_Way(), _Way())
+        self._kept: deque[tuple[BootNs, bytes]] = deque(maxlen=KEPT_WRITES)
+
+    # --- what is at the other end -----------------------------------------------------------------------
+
+    def plug(self, behind: Behind | None, after_bytes: int = 0) -> None:
+        if after_bytes > 0:
+            self._waiting = behind, after_bytes
+        else:
+            self._waiting = None
+            self._faulty = behind is not None
+            self._fault = None if behind is None else self._impostor(behind)
+            self._settle()
+
+    def dock(self, which: Living | None) -> None:
+        """The life's layer: ``own``, ``foreign``, or nothing."""
+        self._life = which
+        self._settle()
+
+    @property
+    def present(self) -> bool:
+        """Whether there is something at the tablet's path."""
+        return self._behind is not None
+
+    def _settle(self) -> None:
+        behind = self._fault if self._faulty else self._life
+        if behind is self._behind:
+            return
+        if self._behind is not None:
+            self._behind.listen(False)
+        self._behind = behind
+        self._era += 1
+        port, self._port = self._port, None
+        for way in self._ways:
+            way.bucket = []
+        if port is not None:
+            port.lost()
+            if behind is not None:
+                port.changed()
+
+    def _impostor(self, behind: Behind) -> Living | None:
+        now = self._agenda.now
+        match behind:
+            case Behind.NOTHING:
+                return None
+            case Behind.FOREIGN:
+                return self.foreign
+            case Behind.CHATTER:
+                return Living(self._agenda, Chatter(now), self._from_device)
+            case Behind.REPLAYER:
+                return Living(self._agenda, Replayer([*self._kept], now), self._from_device)
+
+    # --- the tablet's side ------------------------------------------------------------------------------
+
+    def open(self, port: Opener) -> bool:
+        """Open the path; False when nothing is there."""
+        if self._behind is None:
+            return False
+        self._port = port
+        self._listen()
+        return True
+
+    def close(self, port: Opener) -> None:
+        if self._port is port:
+            self._port = None
+            self._listen()
+
+    def write(self, port: Opener, data: bytes) -> None:
+        """From the tablet to the device."""
+        behind = self._behind
+        if self._port is port and behind is not None:
+            self._carry(data, 0)
+
+    def sleep(self, asleep: bool) -> None:
+        """The tablet suspends, or wakes."""
+        self.asleep = asleep
+        self._listen()
+
+    def _listen(self) -> None:
+        if self._behind is not None:
+            heard = self._port is not None and not self.asleep
+            if heard != self._behind.heard:
+                self._behind.listen(heard)
+
+    # --- bytes ------------------------------------------------------------------------------------------
+
+    def _from_device(self, living: Living, data: bytes) -> None:
+        if living is not self._behind:
+            return
+        if living is self.own:
+            self._kept.append((self._agenda.now, data))
+        self._carry(data, 1)
+
+    def _carry(self, data: bytes, to_tablet: int) -> None:
+        self.carried[to_tablet] += len(data)
+        self._tally(bool(to_tablet), data)
+        if self._events.wanted(DockBytes):
+            self._events.emit(DockBytes(self._agenda.now, bool(to_tablet), len(data)))
+        way = self._ways[to_tablet]
+        for piece in self._pieces(data, to_tablet):
+            began = max(way.free_at, self._agenda.now)
+            way.free_at = began + len(piece) * self._byte_ns
+            at = way.free_at + self.delay_ns
+            if self.merge_ns:
+                at = -(-at // self.merge_ns) * self.merge_ns
+                if at <= way.last_at and way.bucket:
+                    way.bucket.append(piece)
+                    continue
+            way.last_at = at = max(at, way.last_at)
+            way.bucket = [piece]
+            self._deliver_at(BootNs(at), way.bucket, way, to_tablet)
+
+    def _pieces(self, data: bytes, to_tablet: int) -> list[bytes]:
+        """What of a write arrives, after everything that the knobs do to it."""
+        writes = [data]
+        if self.duplicate_permille and self._happens(self.duplicate_permille):
+            writes.append(data)
+        if to_tablet and self.replay_permille and self._kept and self._happens(self.replay_permille):
+            writes.append(self._rng.choice(self._kept)[1])
+        if self.lose_permille or self.flip_permille:
+            writes = [self._damaged(each) for each in writes]
+        if self.split_bytes:
+            size = self.split_bytes
+            writes = [each[n : n + size] for each in writes for n in range(0, len(each), size)]
+        return [each for each in writes if each]
+
+    def _damaged(self, data: bytes) -> bytes:
+        out = bytearray()
+        for byte in data:
+            if self._happens(self.lose_permille):
+                continue
+            out.append(byte ^ (1 << self._rng.randrange(8)) if self._happens(self.flip_permille) else byte)
+        return bytes(out)
+
+    def _happens(self, permille: int) -> bool:
+        return self._rng.randrange(1000) < permille
+
+    def _deliver_at(self, at: BootNs, bucket: list[bytes], way: _Way, to_tablet: int) -> None:
+        era = self._era
+
+        def arrive() -> None:
+            if way.bucket is bucket:
+                way.bucket = []
+            data = bucket[0] if len(bucket) == 1 else b"".join(bucket)
+            if era == self._era:
+                self._arrived(data, to_tablet)
+            else:
+                self.dropped += len(data)
+
+        self._agenda.at(at, arrive)
+
+    def _arrived(self, data: bytes, to_tablet: int) -> None:
+        if not to_tablet:
+            if self._behind is not None:
+                self._behind.feed(data)
+        elif self._port is None or self.asleep:
+            self.dropped += len(data)
+        elif self._waiting is None:
+            self._port.readable(data)
+        else:
+            self._count_down(data)
+
+    def _count_down(self, data: bytes) -> None:
+        """Some bytes before another device takes the path: the old one ends in mid-frame."""
+        if self._waiting is None or self._port is None:
+            return
+        behind, left = self._waiting
+        self._port.readable(data[:left])
+        if len(data) >= left:
+            self.plug(behind)
+        else:
+            self._waiting = behind, left - len(data)
