@@ -79,7 +79,7 @@ TransportEvent: TypeAlias = Up | Down | Confirmed | Received
 
 
 class Transport(Protocol):
-    """Connections to one broker, one after the other; ``sync.mqtt.MqttTransport`` says what each call does."""
+    """Connections to one broker, one after the other: see ``sync.mqtt.MqttTransport``."""
 
     dropped: int
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from simulator.broker import Broker
 from sync.mqtt import MqttTransport
-from sync.mqtt_types import Endpoint, Received, TransportEvent, Up, Will
+from sync.mqtt_types import Endpoint, Received, Transport, TransportEvent, Up, Will
 from tests.system import need
 
 WAIT_S = 20.0  # what a test waits for an event before it fails
@@ -33,27 +33,13 @@ def running(kind: str, folder: Path, extra: str = "") -> Iterator[Broker]:
         broker.stop()
 
 
-class Peer:
-    """Another client of the broker: collects what it is told."""
+class Listener:
+    """A client of a broker, whatever its transport: collects what it is told."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        *subscriptions: str,
-        persistent: bool = False,
-        manual_ack: bool = False,
-        inbox: int = 256,
-    ) -> None:
+    transport: Transport
+
+    def __init__(self) -> None:
         self.events: asyncio.Queue[TransportEvent] = asyncio.Queue()
-        self.transport = MqttTransport(
-            endpoint,
-            subscriptions,
-            self.events.put_nowait,
-            asyncio.get_running_loop(),
-            persistent=persistent,
-            manual_ack=manual_ack,
-            inbox=inbox,
-        )
 
     async def next(self, kind: type[Event]) -> Event:
         """The next event of ``kind``; others before it are passed over."""
@@ -73,6 +59,31 @@ class Peer:
             received = await self.next(Received)
             if received.topic.endswith(topic_end):
                 return received.payload
+
+
+class Peer(Listener):
+    """Another client of a real broker."""
+
+    transport: MqttTransport
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *subscriptions: str,
+        persistent: bool = False,
+        manual_ack: bool = False,
+        inbox: int = 256,
+    ) -> None:
+        super().__init__()
+        self.transport = MqttTransport(
+            endpoint,
+            subscriptions,
+            self.events.put_nowait,
+            asyncio.get_running_loop(),
+            persistent=persistent,
+            manual_ack=manual_ack,
+            inbox=inbox,
+        )
 
 
 @asynccontextmanager
