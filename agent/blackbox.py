@@ -13,7 +13,7 @@ from agent.clock import boot_now
 from agent.control import Verb
 from agent.core.policy import Policy
 from agent.trace import Recorder
-from agent.trace_ring import RingThread
+from agent.trace_ring import Ring, RingThread
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ class BlackBox:
 
     def __init__(self, folder: Path, size: int) -> None:
         self._folder = folder
-        self._ring = RingThread(folder, size)
+        self._ring = RingThread(Ring(folder, size))
         self._recorder = Recorder(self._ring, boot_now, time.time_ns)
         self.watch = self._recorder.watch
         self.tap = self._recorder.tap

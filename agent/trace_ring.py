@@ -143,10 +143,10 @@ def _on_disk(size: int) -> int:
 
 
 class RingThread:
-    """The ring with its thread; a ``Shelf``. Every method is for the loop."""
+    """A ring with its thread; a ``Shelf``. Every method is for the loop."""
 
-    def __init__(self, folder: Path, size: int) -> None:
-        self._ring = Ring(folder, size)
+    def __init__(self, ring: Ring) -> None:
+        self._ring = ring
         self._refused = 0
         self._missing = 0  # refused since the last batch that was taken
         self._pending: queue.SimpleQueue[Batch | Callable[[], None] | None] = queue.SimpleQueue()

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from agent.cli import records, show, watch
+from agent.cli import records, show, trace, watch
 from agent.cli.client import DEFAULT_SOCKET, OK, PROTOCOL, Client, ClientError
 
 EXIT_CODES = """\
@@ -18,6 +18,7 @@ exit codes: 0 well; 1 what was asked about is not well; 2 wrong usage; 3 the age
 def parser() -> argparse.ArgumentParser:
     """The whole command line; docs/operating.md is checked against it."""
     common = argparse.ArgumentParser(add_help=False)
+    common.set_defaults(connect=Client)
     common.add_argument("--json", action="store_true", help="the agent's answer as it is")
     common.add_argument("--reason", metavar="TEXT", help="why you look at records; logged with your user id")
     top = argparse.ArgumentParser(
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"the agent's socket [$IVMA_SOCKET, else {DEFAULT_SOCKET}]",
     )
     commands = top.add_subparsers(required=True, metavar="VERB")
-    for group in (show, records, watch):
+    for group in (show, records, watch, trace):
         group.add(commands, common)
     return top
 
@@ -42,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)  # ends with 2, wrong usage, by itself
     try:
-        with Client(options.socket) as client:
+        with options.connect(options.socket) as client:
             code: int = options.run(client, options)
             sys.stdout.flush()  # here, where a reader that has gone is no error
             return code

@@ -26,6 +26,9 @@ from agent.core.types import (
 )
 from drivers import registry
 from drivers.spec import Capability, DockSession, DockSettings, DockSpec
+from simulator.compose_replay import replay_wires
+from tests.traces import library
+from tests.traces.library import Trace
 
 ROOT = Path(__file__).parents[2]
 MODELS = registry.names(registry.DOCKS)
@@ -69,6 +72,17 @@ def test_a_model_brings_its_parts(model: str) -> None:
     assert vectors["valid"]
     assert vectors["invalid"]
     assert len((ROOT / PARTS[model].page).read_text()) > 1000
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_model_has_a_trace_that_says_the_same_again(model: str) -> None:
+    assert load(model).scrub is not None, f"{model}: say in its spec what is secret on its wire"
+    traces = [trace for trace in map(Trace, library.names()) if model in trace.models()]
+    assert traces, f"{model}: record a trace, see tests/traces/"
+    for trace in traces:
+        wires = list(replay_wires(trace.entries(), trace.docks()))
+        assert [wire.difference for wire in wires] == [""] * len(wires)
+        assert sum(wire.sent for wire in wires) > 0
 
 
 @pytest.mark.parametrize("model", MODELS)

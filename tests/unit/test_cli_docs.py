@@ -28,13 +28,21 @@ def subcommands() -> dict[str, argparse.ArgumentParser]:
 
 def test_every_verb_and_option_is_documented() -> None:
     verbs = subcommands()
-    assert verbs.keys() == {"status", "why", "events", "queue", "watch", "version"}
+    assert verbs.keys() == {"status", "why", "events", "queue", "watch", "version", "trace"}
     for name, verb in verbs.items():
         assert f"\n| `{name}`" in TEXT
-        for action in actions(verb):
-            for option in action.option_strings:
-                assert not option.startswith("--") or option == "--help" or option in TEXT
+        assert all(option in TEXT for option in options(verb))
     assert "--socket" in TEXT
+
+
+def options(of: argparse.ArgumentParser) -> Iterator[str]:
+    """The long options of a verb and of what is below it; and what is below it, as `show` of `trace`."""
+    for action in actions(of):
+        yield from (each for each in action.option_strings if each.startswith("--") and each != "--help")
+        if isinstance(action.choices, dict):
+            for name, inner in action.choices.items():
+                yield f"`{name}`"
+                yield from options(inner)
 
 
 def test_every_exit_code_is_documented() -> None:

@@ -1,0 +1,1 @@
+"""Traces and what was decided in them, to be decided again. docs/simulator.md."""
