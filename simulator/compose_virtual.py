@@ -12,22 +12,53 @@ same on every machine. Nothing here reads a clock, sleeps, or has a descriptor o
 
 from __future__ import annotations
 
+import contextlib
 import random
+import shutil
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from agent.core.policy import Policy
-from agent.core.types import BootNs
+from agent.core.types import BootNs, Effect, KeyPosition
+from drivers import registry
+from drivers.docks.reference.spec import SPEC
+from drivers.spec import DockSettings
+from drivers.vehicles.codec import CAN_FRAME, EXTENDED, Profile
+from simulator.compose_fleet import Delivery, DepotKeys, memory_depot
+from simulator.compose_tablet import BUS, DOCK_NAME, AgentRun, Pairing, Surround
 from simulator.docks.reference import Identity, ReferenceDock
-from simulator.tablet import TabletSpec
+from simulator.electrics import Supply
+from simulator.faults.knobs import Step
+from simulator.frames import FrameSender
+from simulator.tablet import Power, Tablet, TabletSpec
 from simulator.vehicle import Vehicle, VehicleSpec
+from simulator.virtual import events as ev
 from simulator.virtual.agenda import Agenda, Entry
+from simulator.virtual.broker import MemoryBroker
+from simulator.virtual.canwire import BATCH_NS, CanWire
 from simulator.virtual.clock import Clock
-from simulator.virtual.events import Events
+from simulator.virtual.disk import Disk, Operation
+from simulator.virtual.dockwire import DockWire
+from simulator.virtual.history import History
+from simulator.virtual.logind import Session
+from simulator.virtual.loop import VirtualLoop
+from simulator.virtual.machine import BOOT_NS, Machine
+from simulator.virtual.network import Network
+from simulator.virtual.physics import Physics, Place, Wiring
+from simulator.virtual.vfs import attached
+from sync.keys import Signer, Verifier
+from sync.sealing import Opener
 
-DOCK, VEHICLE_ID = "DK-000007", "WV1ZZZ7HZNH000007"
-FOREIGN_DOCK, FOREIGN_VEHICLE_ID = "DK-999999", "WV1ZZZ7HZNH999999"
+SERIAL, VEHICLE_ID = "DK-000007", "WV1ZZZ7HZNH000007"
+FOREIGN_SERIAL, FOREIGN_VEHICLE_ID = "DK-999999", "WV1ZZZ7HZNH999999"
+FLEET, DEVICE = "virtual", "tablet-1"
+# tmpfs where there is one: the disk's faults are simulated, its speed is not wanted. A folder is made in it.
+MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +76,24 @@ class Options:
 class World:
     """One vehicle, its dock, one tablet and its fleet. Times are the world's, from 0 on.
 
-    Conforms to ``simulator.faults.knobs.FaultyWorld``: its parts are ``dockwire``, ``canwire``, ``wiring``,
-    ``tablet`` (the machine), ``clock``, ``session`` (its lock screen), ``disk``, ``network``, ``broker`` and
-    ``depot``; beside them ``vehicle``, ``dock``, ``foreign_dock``, ``events``, ``history`` and ``stats``.
-
-    What people do, each at the present time: ``turn_key(KeyPosition)``, ``pull_key(run_lock=)``,
-    ``crank(profile)``, ``stop_start(stopped=)``, ``drive(dkmh)``, ``blue_lights(ma)``, ``charger(Supply|None)``,
-    ``undock()``, ``seat()``, ``press_button()``, ``log_in()`` (an officer unlocks the session).
+    Conforms to ``simulator.faults.knobs.FaultyWorld`` and ``simulator.virtual.acts.Lived``. It begins parked,
+    the tablet in its seat; as the dock gives power, it boots at once.
     """
 
     def __init__(self, seed: int, options: Options | None = None) -> None:
         self.seed = seed
-        self.options = options or Options()
+        self.options = options = options or Options()
+        self._exit = contextlib.ExitStack()
+        self._folder = self._make_folder(options.folder)
+        self._profile = _coarse(_profile(options.profile))
         self.agenda = Agenda()
         self.clock = Clock(self.agenda)
-        self.events = Events()
-        pairing = self.rng("pairing").randbytes(32)
-        self.vehicle = Vehicle(self.now, self.options.vehicle, seed)
-        self.dock = ReferenceDock(
-            Identity.of(DOCK, VEHICLE_ID, pairing), self.rng("dock").randbytes, self.now
-        )
-        self.foreign_dock = ReferenceDock(
-            Identity.of(FOREIGN_DOCK, FOREIGN_VEHICLE_ID, bytes(32)), self.rng("foreign").randbytes, self.now
-        )
+        self.events = ev.Events()
+        self.history = History()
+        self._make_vehicle(self.rng("pairing").randbytes(32))
+        self._make_tablet()
+        self._make_fleet()
+        self.agenda.at(self.now, self.physics.sync)  # with the first step: watchers come before
 
     # --- time -----------------------------------------------------------------------------------------
 
@@ -88,3 +114,252 @@ class World:
     def rng(self, name: str) -> random.Random:
         """A generator of its own for each name: what one part draws changes nothing for another."""
         return random.Random(f"{self.seed}/{name}")
+
+    def close(self) -> None:
+        """End everything, and remove the disk's folder if it was made here."""
+        self._exit.close()
+
+    # --- what people do -------------------------------------------------------------------------------
+
+    def turn_key(self, position: KeyPosition) -> None:
+        self._do(f"key {position.value}", lambda: self.vehicle.turn_key(position))
+
+    def pull_key(self, *, run_lock: bool = False) -> None:
+        self._do("pull key", lambda: self.vehicle.pull_key(run_lock=run_lock))
+
+    def crank(self, profile: str = "iso-1") -> None:
+        self._do(f"crank {profile}", lambda: self.vehicle.crank(profile))
+
+    def stop_start(self, *, stopped: bool) -> None:
+        self._do("stop engine" if stopped else "go on", lambda: self.vehicle.stop_start(stopped=stopped))
+
+    def drive(self, speed_dkmh: int) -> None:
+        self._do(f"drive {speed_dkmh}", lambda: self.vehicle.drive(speed_dkmh))
+
+    def blue_lights(self, ma: int) -> None:
+        def switch() -> None:
+            self.vehicle.blue_lights_ma = ma
+
+        self._do(f"blue lights {ma} mA", switch)
+
+    def charger(self, supply: Supply | None) -> None:
+        def connect() -> None:
+            self.vehicle.charger = supply
+
+        self._do("charger" if supply else "charger off", connect)
+
+    def connect_battery(self, *, connected: bool) -> None:
+        def connect() -> None:
+            self.physics.battery_connected = connected
+
+        self._do("battery on" if connected else "battery off", connect)
+
+    def undock(self) -> None:
+        self._put(Place.OUT)
+
+    def carry_away(self) -> None:
+        self._put(Place.AWAY)
+
+    def seat(self) -> None:
+        self._put(Place.SEATED)
+
+    def seat_foreign(self) -> None:
+        self._put(Place.FOREIGN)
+
+    def press_button(self) -> None:
+        self._note("button")
+        self.tablet.switch_on()
+
+    def log_in(self) -> None:
+        """The officer opens the session, if the tablet is on and has booted."""
+        self._note("log in")
+        if self.tablet.power is Power.ON and self.now >= self.clock.booted_at + BOOT_NS:
+            self.session.log_in()
+
+    def coverage(self, *, there: bool) -> None:
+        self._note("coverage" if there else "no coverage")
+        self.network.covered = there
+
+    def _put(self, place: Place) -> None:
+        self._note(place.value)
+        self.physics.put(place)
+
+    def _do(self, what: str, how: Callable[[], None]) -> None:
+        self._note(what)
+        self.physics.advance()
+        how()
+        self.physics.sync()
+
+    def _note(self, what: str) -> None:
+        self.events.emit(ev.Act(self.now, what))
+
+    # --- making it ------------------------------------------------------------------------------------
+
+    def _make_folder(self, given: Path | None) -> Path:
+        if given is not None:
+            return given
+        parent = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
+        folder = Path(tempfile.mkdtemp(prefix="ivma-world-", dir=parent))
+        self._exit.callback(shutil.rmtree, folder)
+        return folder
+
+    def _make_vehicle(self, key: bytes) -> None:
+        start = self.now
+        self._settings = DockSettings(DOCK_NAME, SERIAL, VEHICLE_ID, key)
+        self.vehicle = Vehicle(start, self.options.vehicle, self.seed)
+        own = Identity.of(SERIAL, VEHICLE_ID, key)
+        self.dock = ReferenceDock(own, self.rng("dock").randbytes, start)
+        foreign = Identity.of(FOREIGN_SERIAL, FOREIGN_VEHICLE_ID, self.rng("foreign key").randbytes(32))
+        self.foreign_dock = ReferenceDock(foreign, self.rng("foreign dock").randbytes, start)
+        self.dockwire = DockWire(
+            self.agenda,
+            self.rng("dock wire"),
+            self.dock,
+            self.foreign_dock,
+            self.events,
+            lambda _to_tablet, data: self.history.wire(data),
+            SPEC.baud,
+        )
+        self._sender = FrameSender(self._profile, self.vehicle)
+        heads = [
+            CAN_FRAME.pack(frame.can_id | (EXTENDED if frame.extended else 0), frame.length, b"")[:8]
+            for frame in self._profile.frames
+        ]
+        self.canwire = CanWire(self.agenda, self.rng("can wire"), self, heads)
+        self.wiring = Wiring()
+
+    def _make_tablet(self) -> None:
+        body = Tablet(self.now, self.options.tablet)
+        self.session = Session(self.agenda, self.rng("session"), self.events)
+        self.tablet = Machine(
+            self.agenda,
+            self.clock,
+            self.events,
+            body,
+            self.session,
+            self._launch,
+            on_boot=self._boot,
+            on_power=self._power_changed,
+            on_kill=self._killed,
+            on_cut=self._cut,
+        )
+        self.physics = Physics(
+            self.agenda,
+            self.vehicle,
+            self.dock,
+            self.foreign_dock,
+            body,
+            self.dockwire,
+            self.wiring,
+            self._physics_changed,
+        )
+        disk_folder = self._folder / "disk"
+        disk_folder.mkdir()
+        self._runtime_dir = self._folder / "run"
+        self._runtime_dir.mkdir()
+        self.disk = Disk(disk_folder)
+        self.disk.on_operation = self._disk_works
+        self._exit.enter_context(attached(self.disk))
+        self._exit.callback(self.tablet.end)
+        self._boot_id = ""
+        self._supplied = self._ignition = False
+
+    def _make_fleet(self) -> None:
+        self.loop = VirtualLoop(self.agenda)  # of everything that is not the tablet
+        self._exit.callback(self.loop.close)
+        keys = self.rng("keys")
+        device, depot = Signer(keys.randbytes(32)), Signer(keys.randbytes(32))
+        private = keys.randbytes(32)
+        public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+        self._pairing = Pairing(self._settings, FLEET, DEVICE, device, Verifier(depot.public), public)
+        self.broker = MemoryBroker(self.loop, self.rng("broker"))
+        self.network = Network(self.loop, self.broker)
+        verifier = Verifier(device.public)
+        depot_keys = DepotKeys(
+            depot, lambda name: verifier if name == DEVICE else None, lambda: Opener({1: private})
+        )
+        self.depot = memory_depot(self.loop, self.broker, depot_keys, self.rng("depot"), self._delivered)
+        self._exit.callback(self.depot.close)
+
+    # --- what parts of it tell one another ------------------------------------------------------------
+
+    def frames(self) -> list[bytes]:
+        """For the CAN wire: what the vehicle's control units send now."""
+        self.physics.advance()
+        return self._sender.frames() if self.physics.battery_connected else []
+
+    def awake(self) -> bool:
+        """For the CAN wire: whether the vehicle's bus is awake."""
+        return self.physics.bus_awake()
+
+    def _launch(self, loop: VirtualLoop, number: int) -> AgentRun:
+        self.disk.go_on()
+        surround = Surround(
+            self.agenda,
+            self.clock,
+            self.events,
+            self.history,
+            self.dockwire,
+            self.canwire,
+            self.tablet.body,
+            self.tablet.logind,
+            self.disk,
+            self.network if self.options.fleet else None,
+            self._runtime_dir,
+            self._profile,
+            self.options.policy,
+            self._pairing,
+            self._ran,
+        )
+        return AgentRun(surround, loop, self._boot_id, self.rng(f"agent {number}"))
+
+    def _ran(self, _effect: Effect) -> None:
+        self.tablet.step(Step.EFFECTS)
+
+    def _disk_works(self, operation: Operation) -> None:
+        if operation is Operation.WRITE:
+            self.tablet.step(Step.WRITES)
+
+    def _boot(self) -> None:
+        self._boot_id = self.rng(f"boot {self.now}").randbytes(16).hex()
+        for left in self._runtime_dir.iterdir():
+            left.unlink()  # /run is empty after a boot
+
+    def _power_changed(self, power: Power) -> None:
+        self.history.note("power", self.now, power.value)
+        self.dockwire.sleep(power is Power.SUSPENDED)
+        self.physics.sync()
+
+    def _killed(self) -> None:
+        self.disk.stop()
+
+    def _cut(self) -> None:
+        """After the process has come back from what it was in the middle of."""
+        self.agenda.after(0, lambda: self.disk.power_cut(self.rng(f"cut {self.now}")))
+
+    def _physics_changed(self) -> None:
+        self.canwire.kick()
+        before = self._supplied, self._ignition
+        self._supplied, self._ignition = self.physics.supplied, self.physics.ignition
+        if before[0] != self._supplied:
+            self.tablet.supply_changed(self._supplied)
+        if self._ignition and not before[1]:
+            self.tablet.ignition_came()
+        self.tablet.look_at_battery()
+
+    def _delivered(self, delivery: Delivery) -> None:
+        span = delivery.stream, delivery.epoch, delivery.first_seq, delivery.last_seq
+        self.history.note("delivered", self.now, span[0].value, *span[1:])
+        rows = None if delivery.rows is None else tuple(delivery.rows)
+        self.events.emit(ev.Delivered(self.now, *span, rows))
+
+
+def _profile(name: str) -> Profile:
+    return cast("Callable[[], Profile]", registry.load(registry.VEHICLES, name))()
+
+
+def _coarse(profile: Profile) -> Profile:
+    """No frame more often than the tablet looks: of those between it would use the last one only."""
+    least_ms = BATCH_NS // 1_000_000
+    frames = tuple(replace(frame, period_ms=max(frame.period_ms, least_ms)) for frame in profile.frames)
+    return replace(profile, frames=tuple(frame for frame in frames if frame.bus == BUS))

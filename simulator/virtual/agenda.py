@@ -12,8 +12,8 @@ from agent.core.types import BootNs
 class Turning(Protocol):
     """Something with callbacks that are due now: an event loop."""
 
-    def turn(self) -> None:
-        """Run all of them, and those that they make due."""
+    def turn(self) -> bool:
+        """Run all of them, and those that they make due. Whether there were any."""
 
 
 class Entry:
@@ -41,7 +41,7 @@ class Agenda:
         self.ran = 0
         self._heap: list[tuple[int, int, Entry]] = []
         self._made = 0
-        self._loops: list[Turning] = []
+        self._loops: tuple[Turning, ...] = ()
 
     def at(self, at: BootNs, call: Callable[[], None], owner: object = None) -> Entry:
         """Call at a time; one that has passed is the present."""
@@ -71,10 +71,10 @@ class Agenda:
         heappush(self._heap, (entry.at, self._made, entry))
 
     def add_loop(self, loop: Turning) -> None:
-        self._loops.append(loop)
+        self._loops = (*self._loops, loop)
 
     def remove_loop(self, loop: Turning) -> None:
-        self._loops.remove(loop)
+        self._loops = tuple(each for each in self._loops if each is not loop)
 
     def next_at(self) -> BootNs | None:
         """When something happens next."""
@@ -92,13 +92,19 @@ class Agenda:
         self.now = entry.at
         self.ran += 1
         call()
-        for loop in self._loops:
-            loop.turn()
+        self._turn()
 
     def run_until(self, at: BootNs) -> None:
         """Let everything happen that is due up to and at ``at``; it is then that time."""
-        for loop in self._loops:
-            loop.turn()
+        self._turn()
         while self._heap and self._heap[0][0] <= at:
             self.step()
         self.now = BootNs(max(self.now, at))
+
+    def _turn(self) -> None:
+        """No time passes while a loop has something ready, also by what another one did."""
+        again = True
+        while again:
+            again = False
+            for loop in self._loops:
+                again = loop.turn() or again

@@ -55,6 +55,7 @@ class Living:
         self.device = device
         self.heard = False
         self.dark = False  # without power: it neither hears nor says anything
+        self.fed: Callable[[], None] = lambda: None  # called when it took bytes
         self._agenda = agenda
         self._send = send
         self._entry: Entry | None = None
@@ -78,6 +79,7 @@ class Living:
         if not self.dark:
             self.device.feed(data, self._agenda.now)
             self.kick()
+            self.fed()
 
     def listen(self, heard: bool) -> None:
         """Somebody listens from now on, or no longer."""

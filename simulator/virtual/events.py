@@ -35,9 +35,10 @@ class Fault(Event):
 
 @dataclass(frozen=True, slots=True)
 class Observed(Event):
-    """The agent took an observation in."""
+    """The agent took an observation in. ``state`` is its ``agent.core.state.State`` after it."""
 
     observation: Observation
+    state: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Effected(Event):
 class Agent(Event):
     """A run of the agent began or ended."""
 
-    what: str  # "started", "stopped", "killed"
+    what: str  # "started", "stopped", "killed", or "cut" off with all power
     run: int  # counts from 1
 
 
@@ -118,11 +119,13 @@ class Acknowledged(Event):
 
 @dataclass(frozen=True, slots=True)
 class Delivered(Event):
-    """The depot committed blocks of a stream."""
+    """The depot committed blocks of a stream. ``rows``: (seq, row) of each record, or None for a gap."""
 
     stream: Stream
+    epoch: bytes
     first: int
     last: int
+    rows: tuple[tuple[int, object], ...] | None
 
 
 E = TypeVar("E", bound=Event)

@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from agent.core.types import SECOND, BootNs
 from simulator.virtual.agenda import Agenda, Entry
@@ -36,10 +36,16 @@ class _Timer(asyncio.TimerHandle):
 
     def cancel(self) -> None:
         self.entry.cancel()
-        super().cancel()
+        asyncio.Handle.cancel(self)  # a TimerHandle would tell its loop, which the entry has done
 
 
-class VirtualLoop(asyncio.AbstractEventLoop):
+if TYPE_CHECKING:
+    _Loop = asyncio.BaseEventLoop  # concrete for the type checker: what we do not have raises
+else:
+    _Loop = asyncio.AbstractEventLoop
+
+
+class VirtualLoop(_Loop):
     """``time`` is CLOCK_MONOTONIC of the tablet: it stands still while the loop is frozen."""
 
     def __init__(self, agenda: Agenda) -> None:
@@ -78,9 +84,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self._inside = False
             asyncio._set_running_loop(before)
 
-    def turn(self) -> None:
-        if self._ready and self._frozen_at is None and not self._inside:
-            self.enter(_nothing)
+    def turn(self) -> bool:
+        if not self._ready or self._frozen_at is not None or self._inside:
+            return False
+        self.enter(_nothing)
+        return True
 
     @property
     def frozen(self) -> bool:

@@ -1,0 +1,56 @@
+"""One hash over all that happened: the same seed and the same acts give the same one, everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from agent.core.records import Record
+from agent.core.types import BootNs, Effect, Observation, Write
+
+FULL = 1 << 16  # bytes that are collected before they are hashed
+
+
+class History:
+    """SHA-256 over observations, effects, bytes on the wires, and whatever else is noted, in their order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._pending = bytearray()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._crc = 0
+
+    def step(self, at: BootNs, observation: Observation, effects: Iterable[Effect]) -> None:
+        """The agent took an observation in, and this is what it wanted done."""
+        self.note(at, type(observation).__name__, observation, self._crc)
+        for effect in effects:
+            if isinstance(effect, Write):
+                self.note(at, "record", *plain(effect.record))
+            else:
+                self.note(at, type(effect).__name__, effect)
+
+    def wire(self, data: bytes) -> None:
+        """Bytes on a wire: in the hash with the next step."""
+        self._crc = zlib.crc32(data, self._crc)
+
+    def note(self, *what: Any) -> None:
+        """Anything that msgpack knows how to write."""
+        self._pending += self._encoder.encode(what)
+        if len(self._pending) > FULL:
+            self._hash.update(self._pending)
+            self._pending.clear()
+
+    def digest(self) -> str:
+        """Of all so far, in hex."""
+        now = self._hash.copy()
+        now.update(self._pending)
+        now.update(self._crc.to_bytes(4))
+        return now.hexdigest()
+
+
+def plain(record: Record) -> tuple[Any, ...]:
+    return record.kind.name, record.at, record.body
