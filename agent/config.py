@@ -153,7 +153,7 @@ class Trace(Section, frozen=True, kw_only=True):
     enabled: Annotated[bool, _doc("Keep a trace in the folder `trace` of the state folder.")] = True
     size: Annotated[
         int, _doc("Bytes on disk that it may use; the oldest go first.", ge=1 << 20, le=1 << 30)
-    ] = 8 << 20
+    ] = 16 << 20
 
 
 class Control(Section, frozen=True, kw_only=True):
