@@ -2,7 +2,8 @@
 
 The clock (CLOCK_BOOTTIME) starts just before the simulated dock is told and writes its STATUS to the pty; it
 stops when the logind double on a private D-Bus takes the call in. Pty, agent, dbus-daemon and the rig's own
-loop, which also runs dock, vehicle and double, are all within the figure: it can only be too high.
+loop, which also runs dock, vehicle and double, are all within the figure: it can only be too high. What of it
+the agent takes, from its decision to its request, is told beside it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from tests.evidence import claim, options
 
 GOAL_MS = 10.0
 # Evidence need not hold before the tablet is released again: that only makes the trials shorter.
-POLICY = {"tether": {"return_ms": 0}}
+POLICY = {"tether": {"return_ms": 0}, "power": {"run_on_s": 3000, "max_s": 3600}}
+# Python lets a thread of the rig hold its loop up for 5 ms otherwise, which would count as the agent's.
+SWITCH_S = 0.0002
 
 
-async def trials(folder: Path, number: int, seed: int) -> list[float]:
-    """Delays in ms, one for each removal."""
-    dice = random.Random(seed)
+async def trials(folder: Path, number: int, seed: int) -> tuple[list[float], list[float]]:
+    """Delays in ms, one for each removal: from the dock to logind, and the agent's part of it."""
+    dice, parts = random.Random(seed), []
     async with Rig(folder, Options(seed=seed, policy=POLICY)) as rig:
         for _ in range(number):
             await rig.until_seen(20, tether="tethered", posture="usable")
@@ -32,21 +35,29 @@ async def trials(folder: Path, number: int, seed: int) -> list[float]:
             rig.system.unlock()
             rig.undock()
             await rig.until_seen(10, tether="restricted", session="locked")
+            status = await rig.control.ask("status")
+            parts.append(status["enforcement"]["actions"]["logind"]["asked_us"] / 1000)
             rig.world.seat(seated=True)
-        return rig.undock_to_lock_ms()
+        return rig.undock_to_lock_ms(), parts
+
+
+def p99(values: list[float]) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * 99 // 100)]
 
 
 def main() -> int:
     number, seed = options.length(__doc__, full=200, short=40)
+    sys.setswitchinterval(SWITCH_S)
     with tempfile.TemporaryDirectory() as folder:
-        delays = sorted(asyncio.run(trials(Path(folder), number, seed)))
-    p50, p99 = delays[len(delays) // 2], delays[min(len(delays) - 1, len(delays) * 99 // 100)]
+        delays, parts = asyncio.run(trials(Path(folder), number, seed))
+    p50 = sorted(delays)[len(delays) // 2]
     return claim.state(
-        f"undock to lock: p99 of {len(delays)} (p50 {p50:.2f}, max {delays[-1]:.2f})",
-        p99,
+        f"undock to lock: p99 of {len(delays)} (p50 {p50:.2f}, max {max(delays):.2f}; "
+        f"the agent's part p99 {p99(parts):.2f})",
+        p99(delays),
         "ms",
         GOAL_MS,
-        holds=len(delays) == number and p99 < GOAL_MS,
+        holds=len(delays) == number and p99(delays) < GOAL_MS,
         seed=seed,
     )
 
