@@ -24,7 +24,7 @@ CACHED_TOPICS = 4096  # ours
 class BrokerLimits:
     """Settings of mosquitto.conf, with its defaults; 0 is without limit."""
 
-    inflight: int = 20  # max_inflight_messages: sent to a client and not confirmed
+    inflight: int = 20  # max_inflight_messages: sent and not confirmed, if the client names no maximum
     queued: int = 1000  # max_queued_messages: beyond those, of one session; more are dropped
     message_bytes: int = 0  # message_size_limit, of a payload; more is confirmed as refused, and dropped
     packet_bytes: int = 0  # max_packet_size: announced, and the end of a connection that exceeds it
@@ -106,8 +106,7 @@ class MemoryBroker:
             self._forget(old)
             old = None
         session = old or _Session(said.client_id, said.keep, 0)
-        limits = [limit for limit in (self.limits.inflight, said.receive_maximum) if limit]
-        session.inflight_limit = min(limits, default=LAST_MID)
+        session.inflight_limit = said.receive_maximum or self.limits.inflight or LAST_MID
         session.client = client
         self._sessions[said.client_id] = session
         return session
@@ -202,8 +201,8 @@ class _Client:
                 self._connect(packet)
             case m.Subscribe(filters):
                 if self._session is not None:
-                    self._broker.subscribe(self._session, filters)
                     self._link.down.send(m.Suback())
+                    self._broker.subscribe(self._session, filters)
             case m.Disconnect():
                 self._will = None
                 self._gone()

@@ -80,6 +80,10 @@ class MemoryDepot:
 
     # --- for the world ------------------------------------------------------------------------------
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def restart(self) -> None:
         """Kill the process at this instant and start another."""
         self._kill()

@@ -207,6 +207,9 @@ class MemoryTransport(Generic[E]):
     def _take(self, packet: m.Packet) -> None:
         self._heard_at = self._loop.time()
         match packet:
+            case m.Puback(_, m.TOO_LARGE):
+                # Mosquitto sends this code although it is none of a PUBACK's, and paho 2.2 hangs up.
+                self._end(f"connection to {self._where} lost")
             case m.Puback(mid, code):
                 if mid in self._tokens:
                     self._deliver(self._words.confirmed(self._tokens.pop(mid), code))
