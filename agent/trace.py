@@ -1,8 +1,8 @@
 """The black box: what the core saw and decided and what went over the docks' wires, in a ring of files.
 
-A watcher of the runtime, called after a step's effects have run: it encodes into memory and hands full
-batches to ``agent.trace_ring``, whose thread writes them. It never wakes up by itself, raises nothing and
-waits for nothing. What could not be kept is counted, and the trace says where it is missing.
+A watcher of the runtime, called after a step's effects have run: it keeps what it is given, which nobody
+changes any more, and hands it in batches to ``agent.trace_ring``, whose thread encodes and writes. It never
+wakes up by itself, raises nothing and waits for nothing.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from typing import Protocol
 from agent.core.policy import Policy
 from agent.core.state import State
 from agent.core.types import SECOND, BootNs, Effects, Lock, Observation, Release, RequestPower
-from agent.trace_format import Entry, Gap, Head, Policed, Wire, encode, step_entry
+from agent.trace_format import Head, Held, Policed, Wire
 
-# Ours. A kill costs so much of the trace at most; a dock at 5 Hz makes 5 KB in that time.
+# Ours. A kill costs so much of the trace at most. A dock at 5 Hz makes 200 entries in that time; noise may
+# make large ones.
 BATCH_NS = 10 * SECOND
-BATCH_BYTES = 64 * 1024
+BATCH_ENTRIES = 500
+BATCH_BYTES = 64 * 1024  # of the wires
 # With one of these the batch goes out at once: what follows may be the last that this tablet does.
 _DECISIVE = (Lock, Release, RequestPower)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Encoded entries in order; ``begins`` with a head, so that a segment may begin with it."""
+    """Entries in order; ``begins`` with a head, so that a segment may begin with it."""
 
-    entries: list[bytes]
+    entries: list[Held]
     begins: bool
 
 
@@ -40,7 +42,7 @@ class Shelf(Protocol):
 
     @property
     def lost(self) -> int:
-        """Entries that were handed over and not written, since the start; the shelf writes gaps for them."""
+        """Entries that were handed over and not written, since the start. The shelf writes gaps for them."""
 
     def put(self, batch: Batch) -> None:
         """Take a batch, at once."""
@@ -57,13 +59,11 @@ class Recorder:
         self._policy_now: Callable[[], Policy] = Policy
         self._policy: Policy | None = None  # the one that the trace says is in force
         self._state: State | None = None  # after the last step
-        self._held: list[bytes] = []
-        self._size = 0
+        self._held: list[Held] = []
+        self._size = 0  # of the wires' bytes in it
         self._flush_at = 0
         self._lost = 0  # by the shelf, when the last batch began
         self._headed = False  # what is held begins with a head
-        self._torn = False  # an entry is missing just here
-        self._unencodable = 0
 
     def begin(self, identity: Mapping[str, str], policy: Callable[[], Policy]) -> None:
         """Name the run; ``policy`` says which one is in force. To be called before the first step."""
@@ -72,11 +72,16 @@ class Recorder:
 
     def watch(self, observation: Observation, state: State, effects: Effects) -> None:
         """A watcher of the runtime."""
-        if self._held and self._policy_now() is not self._policy:
+        at = observation.at
+        if not self._held:
+            self._open(at)
+        elif self._policy_now() is not self._policy:
             self._policy = self._policy_now()
-            self._keep(Policed(self._policy))
-        self._add(step_entry(observation, effects), observation.at)
+            self._held.append(Policed(self._policy))
+        self._held.append((observation, effects))
         self._state = state
+        if at >= self._flush_at or len(self._held) >= BATCH_ENTRIES:
+            self.flush()
         for effect in effects:
             if isinstance(effect, _DECISIVE):
                 self.flush()
@@ -86,7 +91,13 @@ class Recorder:
         """What a dock's tapped session calls: act, time, and what it was about."""
 
         def note(act: str, at: BootNs, what: object) -> None:
-            self._add(Wire(dock, act, at, what), at)
+            if not self._held:
+                self._open(at)
+            self._held.append(Wire(dock, act, at, what))
+            if isinstance(what, bytes):
+                self._size += len(what)
+            if at >= self._flush_at or self._size >= BATCH_BYTES or len(self._held) >= BATCH_ENTRIES:
+                self.flush()
 
         return note
 
@@ -98,37 +109,15 @@ class Recorder:
 
     def status(self) -> dict[str, object]:
         """What `ivmactl status` shows of it."""
-        return {"held": len(self._held), "lost": self._shelf.lost, "unencodable": self._unencodable}
+        return {"held": len(self._held), "lost": self._shelf.lost}
 
-    def _add(self, entry: Entry, at: BootNs) -> None:
-        if not self._held:
-            self._flush_at = at + BATCH_NS
-            self._open()
-        elif self._torn:
-            self._open()
-        self._keep(entry)
-        if self._size >= BATCH_BYTES or at >= self._flush_at:
-            self.flush()
-
-    def _open(self) -> None:
+    def _open(self, at: BootNs) -> None:
         """Begin a batch, with how things stand where one may or must begin to read anew."""
-        lost = self._shelf.lost
-        policy = self._policy_now()
-        if self._shelf.fresh or lost != self._lost or self._torn:
-            self._headed = self._headed or not self._held
-            self._torn = False
-            self._keep(Head(self._identity, self._now(), self._wall_ns(), policy, self._state))
+        self._flush_at = at + BATCH_NS
+        lost, policy = self._shelf.lost, self._policy_now()
+        if self._shelf.fresh or lost != self._lost:
+            self._headed = True
+            self._held.append(Head(self._identity, self._now(), self._wall_ns(), policy, self._state))
         elif policy is not self._policy:
-            self._keep(Policed(policy))
+            self._held.append(Policed(policy))
         self._lost, self._policy = lost, policy
-
-    def _keep(self, entry: Entry) -> None:
-        try:
-            data = encode(entry)
-        except (TypeError, ValueError, OverflowError):
-            # Such as text of the system that is no UTF-8. The trace must not end the agent.
-            self._unencodable += 1
-            self._torn = True
-            data = encode(Gap(1))
-        self._held.append(data)
-        self._size += len(data)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -25,8 +25,8 @@ from agent.core.types import BootNs, CanSignal, Effects, Observation, SignalKind
 FORMAT = 1
 MAGIC = b"IVT" + bytes([FORMAT])
 SUFFIX = ".trace"
-BODY_MAX = 1 << 20  # bytes of a chunk as stored; ours, many times what a recorder hands over
-PLAIN_MAX = 4 << 20  # bytes of a chunk when decompressed; ours
+BODY_MAX = 4 << 20  # bytes of a chunk as stored; ours, many times what a recorder hands over
+PLAIN_MAX = 16 << 20  # bytes of a chunk when decompressed; ours
 FILE_MAX = 1 << 30  # bytes that are read as one file; the greatest ring
 _FRAME = struct.Struct("<4sII")  # magic, length of the body, its CRC-32
 _ARRAY32 = b"\xdd"  # msgpack: an array whose length follows in four bytes, big-endian
@@ -85,6 +85,8 @@ class Gap(_Entry, tag="gap", frozen=True):
 
 
 Entry: TypeAlias = Head | Policed | Step | Wire | Gap
+# What a recorder holds: a step as it was seen becomes an entry later, off the loop.
+Held: TypeAlias = Entry | tuple[Observation, Effects]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,17 @@ def _plain_write(write: Write) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pack(entries: Sequence[bytes], compress: Callable[[bytes], bytes]) -> bytes:
-    """A chunk of encoded entries."""
+def pack(held: Sequence[Held], compress: Callable[[bytes], bytes]) -> tuple[bytes, int]:
+    """A chunk, and how many entries stand in it as gaps because nothing can hold them."""
+    entries, bad = [], 0
+    for each in held:
+        try:
+            entries.append(encode(step_entry(*each) if isinstance(each, tuple) else each))
+        except (TypeError, ValueError, OverflowError):  # such as text of the system that is no UTF-8
+            entries.append(encode(Gap(1)))
+            bad += 1
     body = compress(b"".join((_ARRAY32, len(entries).to_bytes(4, "big"), *entries)))
-    return _FRAME.pack(MAGIC, len(body), zlib.crc32(body)) + body
+    return _FRAME.pack(MAGIC, len(body), zlib.crc32(body)) + body, bad
 
 
 # --- from bytes -----------------------------------------------------------------------------------
@@ -264,7 +273,6 @@ def _convert(value: Any, kind: type[_T]) -> _T:
         raise TraceError(f"{kind.__name__} as another version wrote it: {error}") from error
 
 
-def repack(entries: Iterable[Entry], compress: Callable[[bytes], bytes], *, each: int = 500) -> bytes:
+def repack(entries: Sequence[Entry], compress: Callable[[bytes], bytes], *, each: int = 500) -> bytes:
     """A whole trace of entries, in chunks of so many."""
-    encoded = [encode(entry) for entry in entries]
-    return b"".join(pack(encoded[at : at + each], compress) for at in range(0, len(encoded), each))
+    return b"".join(pack(entries[at : at + each], compress)[0] for at in range(0, len(entries), each))

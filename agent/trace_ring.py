@@ -19,7 +19,7 @@ import structlog
 import zstandard
 
 from agent.trace import Batch
-from agent.trace_format import SUFFIX, Gap, encode, pack
+from agent.trace_format import SUFFIX, Gap, pack
 
 log = structlog.get_logger()
 
@@ -37,6 +37,7 @@ class Ring:
         self.fresh = True
         self.lost = 0
         self.failures = 0
+        self.unencodable = 0
         self.bytes = 0  # as the disk counts them
         self._folder = folder
         self._size = size
@@ -58,8 +59,8 @@ class Ring:
         try:
             if batch.begins and self.fresh:
                 self._next_segment()
-            told = [encode(Gap(self._missing))] if self._missing else []
-            chunk = pack([*told, *batch.entries], self._compress)
+            told = [Gap(self._missing)] if self._missing else []
+            chunk, bad = pack([*told, *batch.entries], self._compress)
             self._make_room(len(chunk))
             self._append(chunk)
         except OSError as error:
@@ -69,7 +70,9 @@ class Ring:
         if self._missing:
             log.info("trace.written_again", lost=self._missing)
             self._missing = 0
-        self.fresh = self._written >= self._size // SEGMENTS
+        self.unencodable += bad
+        # Where an entry is missing, too, the next head lets one read on.
+        self.fresh = bad > 0 or self._written >= self._size // SEGMENTS
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -170,7 +173,7 @@ class RingThread:
             self._missing += len(batch.entries)
             return
         if self._missing:
-            batch = Batch([encode(Gap(self._missing)), *batch.entries], batch.begins)
+            batch = Batch([Gap(self._missing), *batch.entries], batch.begins)
             self._missing = 0
         self._pending.put(batch)
 
@@ -191,7 +194,8 @@ class RingThread:
         return future
 
     def status(self) -> dict[str, object]:
-        return {"bytes": self._ring.bytes, "failures": self._ring.failures}
+        ring = self._ring
+        return {"bytes": ring.bytes, "failures": ring.failures, "unencodable": ring.unencodable}
 
     def close(self, timeout_s: float) -> bool:
         """Write what is pending, end the thread; False when it did not end in time."""

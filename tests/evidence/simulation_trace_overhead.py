@@ -1,5 +1,5 @@
-"""What the black box adds to a STATUS on the loop: the tap on its bytes and the watcher of its step, together;
-the median of the trials. The length is the number of STATUS in a trial.
+"""What the black box adds to a STATUS on the loop: the tap on its bytes and the watcher of its step,
+together; the median of the trials. The length is the number of STATUS in a trial.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Pile:
 
     def put(self, batch: Batch) -> None:
         self.fresh = False
-        self._chunks.append(pack(batch.entries, self._compress))
+        self._chunks.append(pack(batch.entries, self._compress)[0])
 
     def file(self) -> bytes:
         return b"".join(self._chunks)

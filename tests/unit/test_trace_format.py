@@ -20,7 +20,7 @@ from agent.core import types
 from agent.core.catalogue import LOCAL_ACCESS
 from agent.core.records import Record
 from agent.core.types import BootNs, CanSignal, Effect, KeyPosition, SignalKind, Write
-from agent.trace_format import Damage, Entry, Gap, Step, Wire, encode, pack, read
+from agent.trace_format import Damage, Entry, Gap, Step, Wire, pack, read
 
 EFFECTS = [
     each
@@ -52,7 +52,7 @@ def sample(kind: Any) -> Any:
 
 
 def chunk(*entries: Entry) -> bytes:
-    return pack([encode(entry) for entry in entries], COMPRESS)
+    return pack(entries, COMPRESS)[0]
 
 
 def wires(*numbers: int) -> bytes:
@@ -157,6 +157,14 @@ def test_entries_that_another_version_wrote_are_refused_by_name() -> None:
         trace_format.observation(Step("Weather", {"at": 1}, []))
     with pytest.raises(trace_format.TraceError, match=r"DockLinkUp.*dock"):
         trace_format.observation(Step("DockLinkUp", {"at": 1}, []))
+
+
+@pytest.mark.parametrize("detail", ["no UTF-8: \udcff", 2**64])
+def test_what_nothing_can_hold_becomes_a_gap(detail: Any) -> None:
+    seen = types.StoreHealth(BootNs(1), True, detail)
+    raw, bad = pack([Gap(5), (seen, ()), Gap(6)], COMPRESS)
+    assert bad == 1
+    assert list(read(raw)) == [Gap(5), Gap(1), Gap(6)]
 
 
 def test_a_gap_says_how_much_is_missing() -> None:

@@ -10,18 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.trace import Batch
-from agent.trace_format import Damage, Gap, Head, Wire, encode, read_path
+from agent.trace_format import Damage, Gap, Head, Wire, read_path
 from agent.trace_ring import PENDING_MAX, SEGMENTS, Ring, RingThread
 from tests.aio import looped
 
 SIZE = 1 << 20
-HEAD = encode(Head({}, 0, 0, {}))
+HEAD = Head({}, 0, 0, {})
 
 
 def batch(number: int, *, begins: bool = False, size: int = 0) -> Batch:
     """A batch with one numbered wire entry that does not compress."""
     filler = b"".join(hash((number, i)).to_bytes(8, "big", signed=True) for i in range(size // 8))
-    wire = encode(Wire("dock", "in", number, filler))
+    wire = Wire("dock", "in", number, filler)
     return Batch([HEAD, wire] if begins else [wire], begins)
 
 
@@ -136,6 +136,15 @@ def test_a_folder_that_is_removed_is_made_again(tmp_path: Path) -> None:
         for each in (tmp_path / "trace").iterdir():
             each.unlink()
     assert ring.failures == 0
+
+
+def test_what_cannot_be_encoded_is_counted_and_asks_for_a_new_head(tmp_path: Path) -> None:
+    ring = Ring(tmp_path, SIZE)
+    ring.write(Batch([HEAD, Wire("dock", "in", 1, "no UTF-8: \udcff")], begins=True))
+    assert (ring.unencodable, ring.fresh, gaps(tmp_path)) == (1, True, [1])
+    ring.write(batch(2, begins=True))
+    ring.close()
+    assert numbers(tmp_path) == [2]
 
 
 @looped
