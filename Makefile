@@ -38,7 +38,7 @@ docs: $(STAMP)            ## regenerate what docs/ generates: diagrams, configur
 	$(BIN)/python -m tests.generate_docs
 
 lock: $(STAMP)            ## renew the exact lock from pyproject's lower bounds
-	$(BIN)/pip-compile --quiet --strip-extras --extra dev --allow-unsafe --no-emit-index-url \
+	$(BIN)/pip-compile --quiet --strip-extras --extra dev --extra sim --allow-unsafe --no-emit-index-url \
 	  --no-emit-trusted-host --no-emit-find-links --no-header -o requirements.lock pyproject.toml
 
 system-deps:              ## Debian packages for the full set of tests
