@@ -13,6 +13,7 @@ import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -25,7 +26,7 @@ from sync.envelope import EPOCH_BYTES, Run
 from sync.errors import LocalProtocolError, RemoteProtocolError, StoreDamaged, StoreError, StoreInUse
 from sync.owner import Owner
 from sync.sealing import Sealer, Segment
-from sync.table import Acked, StreamStats, Table
+from sync.table import Acked, StreamStats, Table, intact
 
 log = structlog.get_logger()
 
@@ -45,6 +46,15 @@ DEFAULT_QUOTAS: Mapping[Stream, int] = {
     Stream.TELEMETRY: 128 * 1024 * 1024,
 }
 KEEP_ACKED_S = 14 * 86_400  # ours: a depot restored from a backup can ask for them again
+
+
+@dataclass(frozen=True, slots=True)
+class _Sure:
+    """Where the file stood after the last commit that was made."""
+
+    epoch: bytes
+    remembered: bytes | None
+    heads: dict[Stream, Head]
 
 
 class Store:
@@ -87,7 +97,10 @@ class Store:
         self._segments: dict[bytes, Segment] = {}
         self._powered_base_s = 0
         self._run_saved = False
+        self._log_settled = False
         self._reports: list[Record] = []  # alarms about this file, for the next commit
+        self._said: list[Record] = []  # those in the commit that was tried last
+        self._sure: _Sure | None = None
         self.epoch = b""
         self.remembered: bytes | None = None
         self.damaged: str | None = None  # the name under which a corrupt file was put aside
@@ -122,13 +135,16 @@ class Store:
             for stream, group in groups.items():
                 firsts[stream] = self._tables[stream].head.seq + 1
                 lost += self._put(stream, group, stamp)
+            self._said.clear()
             while lost:
+                self._said += lost
                 lost = self._put(Stream.ALARM, lost, stamp)
             if remember is not None:
                 db.execute("UPDATE store SET remembered = ?", (remember,))
         self._reports.clear()
         if remember is not None:
             self.remembered = remember
+        self._sure = self._found()
         return firsts
 
     def _put(self, stream: Stream, records: Sequence[Record], stamp: Stamp) -> list[Record]:
@@ -215,6 +231,8 @@ class Store:
     def _transaction(self) -> Iterator[tuple[sqlite3.Connection, Stamp]]:
         with self._using() as db:
             stamp = self._clock()
+            if not self._log_settled:
+                self._settle_log(db)
             db.execute("BEGIN IMMEDIATE")
             if not self._run_saved:
                 self._save_run(db, stamp)
@@ -244,9 +262,20 @@ class Store:
             from sync import schema
 
             schema.migrate(db, version, self._device, self._entropy(EPOCH_BYTES))
-        device, self.epoch, self.remembered, boot_id, base_s = db.execute(
-            "SELECT device, epoch, remembered, boot_id, powered_base_s FROM store"
-        ).fetchone()
+        self._load(db)
+        self._run_saved = self._log_settled = False
+        if self._sure is None or self._sure.epoch != self.epoch:
+            self._sure = self._found()
+        elif self._sure != self._found():
+            self._take_back(db, self._sure)
+        return db
+
+    def _load(self, db: sqlite3.Connection) -> None:
+        """Read what is kept in memory."""
+        device, self.epoch, self.remembered, boot_id, base_s = intact(
+            db.execute("SELECT device, epoch, remembered, boot_id, powered_base_s FROM store").fetchone(),
+            str, bytes, bytes | None, bytes | None, int,
+        )  # fmt: skip
         if device != self._device:
             raise StoreError(
                 f"queue {self._path} belongs to device {device!r}, not {self._device!r}: move the file away"
@@ -256,13 +285,43 @@ class Store:
             for stream in Stream
         }
         self._segments = {
-            row[0]: Segment(*row) for row in db.execute("SELECT id, ephemeral, generation FROM segment")
+            row[0]: Segment(*intact(row, bytes, bytes, int))
+            for row in db.execute("SELECT id, ephemeral, generation FROM segment")
         }
         if boot_id != self._boot_id:
             base_s = max(table.powered_s for table in self._tables.values())
         self._powered_base_s = base_s
-        self._run_saved = False
-        return db
+
+    def _found(self) -> _Sure:
+        return _Sure(self.epoch, self.remembered, {stream: t.head for stream, t in self._tables.items()})
+
+    def _settle_log(self, db: sqlite3.Connection) -> None:
+        """Bring what an earlier connection left in SQLite's log into the database, before anything is added.
+
+        If a sync of it failed, the kernel shows it and will never write it (fsync(2)): what is added behind
+        it would be lost with it at a power cut.
+        """
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._log_settled = True
+
+    def _take_back(self, db: sqlite3.Connection, sure: _Sure) -> None:
+        """Undo a commit of this run that failed at its sync, and that SQLite found whole in its log.
+
+        Whoever asked for it was told that it was not made, and asks again. Nobody has read it. What it shed
+        stays shed: the alarm about that goes with the next commit.
+        """
+        if not all(self._tables[stream].holds(head) for stream, head in sure.heads.items()):
+            log.warning("a commit that had failed is there, and stays: it shed what was before it")
+            self._sure = self._found()
+            return
+        self._settle_log(db)
+        db.execute("BEGIN IMMEDIATE")
+        for stream, head in sure.heads.items():
+            self._tables[stream].take_back(head)
+        db.execute("UPDATE store SET remembered = ?", (sure.remembered,))
+        db.execute("COMMIT")
+        self._reports = self._said.copy()
+        self._load(db)
 
     def _save_run(self, db: sqlite3.Connection, stamp: Stamp) -> None:
         """Note this run's boot and segment, and forget segments that no row can need any more."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import enum
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import UnionType
+from typing import Any, NamedTuple
 
 from agent.core.records import Stream
 from sync.blocks import Block, Flags, Gap, Head, follow, parse_block
@@ -67,17 +68,19 @@ class Table:
     def _load(self) -> None:
         cursor = self._db.execute(_CURSOR, (self.stream.value,)).fetchone()
         if cursor is not None:
+            intact(cursor, int, bytes, int, bytes)
             self.acked, self.base = Head(cursor[0], cursor[1]), Head(cursor[2], cursor[3])
         newest = self._db.execute(self._sql.newest).fetchone()
         if newest is None:
             return
-        seq, self.total, self.powered_s, digest = newest
-        self.head = Head(seq, digest)
-        oldest_total, oldest_bytes = self._db.execute(self._sql.oldest).fetchone()
+        newest = _row(newest)
+        self.total, self.powered_s = newest.total, newest.powered_s
+        self.head = Head(newest.seq, newest.hash)
+        oldest_total, oldest_bytes = intact(self._db.execute(self._sql.oldest).fetchone(), int, int)
         self.size = self.total - oldest_total + oldest_bytes + ROW_BYTES
         pending = self._db.execute(self._sql.first_after, (self.acked.seq,)).fetchone()
         if pending is not None:
-            header = parse_block(pending[0]).header
+            header = parse_block(*intact(pending, bytes)).header
             self._gap_end = header.last_seq if header.flags & Flags.GAP else 0
 
     @property
@@ -87,7 +90,7 @@ class Table:
     @property
     def oldest_powered_s(self) -> int | None:
         row = self._db.execute(self._sql.oldest_powered).fetchone()
-        return None if row is None else int(row[0])
+        return None if row is None else int(*intact(row, int))
 
     # --- writing ------------------------------------------------------------------------------------
 
@@ -110,7 +113,7 @@ class Table:
             return None
         safe = lost = None
         with contextlib.closing(self._db.execute(self._sql.walk, (self.head.seq,))) as rows:
-            for row in map(_Row._make, rows):
+            for row in map(_row, rows):
                 if row.seq <= self.acked.seq:
                     safe = row
                 else:
@@ -130,6 +133,15 @@ class Table:
         self._gap_end = lost.seq
         return (first, lost.seq) if began else None
 
+    def holds(self, head: Head) -> bool:
+        """Whether a block ends at ``head``, or none ever did."""
+        row = self._db.execute(self._sql.hash, (head.seq,)).fetchone()
+        return head.seq == 0 or (row is not None and row[0] == head.hash)
+
+    def take_back(self, head: Head) -> None:
+        """Delete the blocks after ``head``; what is in memory is to be read anew."""
+        self._db.execute(self._sql.delete_after, (head.seq,))
+
     def save(self, expire_s: int) -> None:
         """Write what acknowledgements changed; let go of acknowledged rows from before ``expire_s``."""
         if not self._unsaved:
@@ -138,7 +150,7 @@ class Table:
             self._sql.expired, (min(self.acked.seq, self.head.seq - 1), expire_s, _EXPIRE_ROWS)
         ).fetchall()
         if rows:
-            self._forget(_Row._make(rows[-1]))
+            self._forget(_row(rows[-1]))
         self._save_cursor()
         self._unsaved = False
 
@@ -182,14 +194,15 @@ class Table:
         before = head = self.base
         room = max_bytes
         with contextlib.closing(self._db.execute(self._sql.run, (after,))) as rows:
-            for seq, digest, raw in rows:
+            for row in rows:
+                seq, digest, raw = intact(row, int, bytes, bytes)
                 room -= len(raw)
                 if blocks and room < 0:
                     break
                 if not blocks:
                     previous = self._db.execute(self._sql.previous, (seq,)).fetchone()
                     if previous is not None:
-                        before = head = Head(*previous)
+                        before = head = Head(*intact(previous, int, bytes))
                 block = parse_block(raw)
                 head = follow(head, block)
                 if head != Head(seq, digest):
@@ -205,6 +218,24 @@ class _Row(NamedTuple):
     hash: bytes
 
 
+def _row(values: Sequence[Any]) -> _Row:
+    return _Row._make(intact(values, int, int, int, bytes))
+
+
+def intact(values: Sequence[Any] | None, *types: type | UnionType) -> Sequence[Any]:
+    """The values of a row, when they are of the types that were written.
+
+    Raises:
+        RemoteProtocolError: pages under it were lost or altered, in a way that SQLite does not notice.
+    """
+    if values is None:
+        raise RemoteProtocolError("row", "a row is missing")
+    if not all(map(isinstance, values, types)):
+        found = ", ".join(type(value).__name__ for value in values)
+        raise RemoteProtocolError("row", f"a row holds {found} where that was not written")
+    return values
+
+
 class _Sql:
     """The statements of one table; its name is one of four constants, never input."""
 
@@ -214,6 +245,7 @@ class _Sql:
 
         self.insert = on("INSERT INTO TABLE VALUES (?, ?, ?, ?, ?)")
         self.delete = on("DELETE FROM TABLE WHERE seq <= ?")
+        self.delete_after = on("DELETE FROM TABLE WHERE seq > ?")
         self.newest = on("SELECT seq, total, powered_s, hash FROM TABLE ORDER BY seq DESC LIMIT 1")
         self.oldest = on("SELECT total, length(block) FROM TABLE ORDER BY seq LIMIT 1")
         self.oldest_powered = on("SELECT powered_s FROM TABLE ORDER BY seq LIMIT 1")

@@ -48,9 +48,9 @@ class Rig:
     sealed: bool = False
     boot: int = 1
 
-    def open(self, *, device: str = DEVICE) -> Store:
+    def open(self, *, device: str = DEVICE, make: type[Store] = Store) -> Store:
         sealer = Sealer(fleet_public(), 1, self.random.randbytes) if self.sealed else None
-        return Store(
+        return make(
             self.path, device, self.boot_id, self.clock, self.random.randbytes,
             sealer=sealer, quotas=self.quotas, keep_acked_s=self.keep_acked_s,
         )  # fmt: skip

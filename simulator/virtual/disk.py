@@ -174,7 +174,7 @@ class Disk:
             raise RuntimeError(f"{opened} files of {self.folder} are open: close the database first")
         self.stopped = False
 
-    def cut_power(self, source: random.Random) -> None:
+    def power_cut(self, source: random.Random) -> None:
         """Lose what was not synced, as ``source`` has it; then ``go_on``."""
         left = self.after_cut(source)
         self.stop()

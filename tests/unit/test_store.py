@@ -363,6 +363,41 @@ def test_a_row_that_was_altered_is_not_sent(rig: Rig) -> None:
     store.close()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE state SET total = NULL",
+        "UPDATE state SET powered_s = 'late'",
+        "UPDATE state SET hash = NULL",
+        "UPDATE state SET block = NULL",
+        "UPDATE cursor SET acked_hash = NULL",
+        "UPDATE segment SET generation = NULL",
+        "UPDATE store SET epoch = NULL",
+        "UPDATE store SET device = NULL",
+        "DELETE FROM store",
+    ],
+)
+def test_a_row_with_holes_in_it_is_damage_like_any_other(rig: Rig, change: str) -> None:
+    """What a disk that lies about its syncs leaves: pages that SQLite can read and nobody wrote."""
+    rig.sealed = True
+    store = rig.open()
+    store.append([state(1)])
+    store.append([state(2)])
+    store.acknowledge(Stream.STATE, store.epoch, head(store))
+    store.close()
+    db = sqlite3.connect(rig.path)
+    db.execute(change)
+    db.commit()
+    db.close()
+    store = rig.open()
+    if store.damaged is None:  # only a read comes upon it
+        with pytest.raises(StoreError, match="was damaged"):
+            store.read_batch(Stream.STATE, 0, 10_000)
+    assert store.damaged == "queue.sqlite.damaged-1"
+    assert store.append([state(3)]) == {Stream.STATE: 1}
+    store.close()
+
+
 def test_a_full_disk_is_an_error_until_there_is_room(rig: Rig) -> None:
     """The limit on file sizes of this process stands for the disk: SQLite sees a failing write."""
     store = rig.open()

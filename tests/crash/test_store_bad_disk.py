@@ -1,0 +1,207 @@
+"""A disk that fails, fills up, is remounted read-only or loses its power, while the store goes on.
+
+Whatever happened, in the end: all that ``append`` returned for is there, under its number; all that it
+refused was put in again and is there once; the chains hold; and nothing was taken for damage.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from agent.core.records import Record, Stream
+from simulator.virtual.disk import Disk, Operation
+from sync.errors import StoreError
+from sync.store import Store
+from tests.disk_rig import disk_at
+from tests.store_rig import Rig, alarm, audit, noise, read_all, sample, state
+
+MAKERS = (alarm, audit, state, sample)
+Fault = Callable[[Operation, int], bool]  # whether the n-th operation fails
+
+
+class Life:
+    """A store, what it was told, and what it answered. Each record is known by its time."""
+
+    def __init__(self, disk: Disk, seed: int) -> None:
+        self.disk = disk
+        self.source = random.Random(seed)
+        self.rig = Rig(disk.folder / "queue.sqlite", random=random.Random(seed), sealed=True)
+        self.told: dict[Stream, dict[int, int]] = {stream: {} for stream in Stream}
+        self.unsure: set[int] = set()  # a cut came before the answer
+        self.refused = 0
+        self.remembered = b""
+        self.operations = 0
+        self._store: Store | None = None
+        self._number = 0
+
+    @property
+    def store(self) -> Store:
+        """The store, opened anew if it is not: a process starts again until it can."""
+        if self._store is None:
+            self._store = self.rig.open()
+            assert self._store.damaged is None
+        return self._store
+
+    def group(self) -> list[Record]:
+        records = []
+        for _ in range(self.source.randrange(1, 5)):
+            self._number += 1
+            records.append(self.source.choice(MAKERS)(self._number))
+        if self.source.random() < 0.1:
+            self._number += 1
+            records.append(state(self._number, noise(self.source, 20_000)))
+        return records
+
+    def append(self, records: list[Record]) -> None:
+        remember = str(records[-1].at).encode()
+        self.rig.clock.advance(0.1)
+        firsts = self.store.append(records, remember)
+        self.remembered = remember
+        for record in records:
+            stream = record.kind.stream
+            self.told[stream][firsts[stream]] = record.at
+            firsts[stream] += 1
+
+    def insist(self, records: list[Record]) -> None:
+        """Append as the writer does: what the disk refuses is put in again, until it is taken."""
+        for _ in range(200):
+            try:
+                self.append(records)
+                return
+            except StoreError:
+                self.refused += 1
+        pytest.fail("the store is not usable any more")
+
+    def acknowledge(self) -> None:
+        stream = self.source.choice(list(Stream))
+        try:
+            run = self.store.read_batch(stream, self.store.stats()[stream].acked.seq, 2_000)
+            if run is not None:
+                self.store.acknowledge(stream, run.epoch, run.head)
+        except StoreError:
+            self.refused += 1
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        self._store = None
+
+    def check(self) -> None:
+        store = self.store
+        assert (store.remembered or b"") == self.remembered or int(store.remembered or 0) in self.unsure
+        for stream, told in self.told.items():
+            found = read_all(store, stream)
+            assert found.gaps == []
+            assert list(found.rows) == list(range(1, len(found.rows) + 1))
+            assert {seq: found.rows[seq].at for seq in told} == told
+            there = [row.at for row in found.rows.values()]
+            assert there == sorted(set(there)), "nothing twice, nothing out of order"
+            assert set(there) - self.unsure <= set(told.values())
+        assert [path.name for path in self.rig.path.parent.glob("*damaged*")] == []
+
+
+# --- power cuts and kills, one after the other ------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_many_lives_that_end_by_cuts_and_kills(tmp_path: Path, seed: int) -> None:
+    with disk_at(tmp_path / "disk") as disk:
+        life = Life(disk, seed)
+        for _ in range(30):
+            end_by(disk, life.source.randrange(1, 250))
+            records: list[Record] = []
+            try:
+                while not disk.stopped:
+                    records = life.group()
+                    life.append(records)
+                    records = []
+                    life.acknowledge()
+                    if life.source.random() < 0.05:
+                        life.close()
+            except StoreError:
+                life.unsure |= {record.at for record in records}
+            life.close()
+            life.rig.reboot()
+            if life.source.random() < 0.7:
+                disk.torn = life.source.random() < 0.7
+                disk.power_cut(life.source)
+            else:
+                disk.go_on()
+            life.check()
+        life.close()
+        assert sum(map(len, life.told.values())) > 100
+
+
+def end_by(disk: Disk, operations: int) -> None:
+    """Stop the disk before an operation."""
+    left = operations
+
+    def count(_operation: Operation) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            disk.stop()
+
+    disk.on_operation = count
+
+
+# --- errors -----------------------------------------------------------------------------------------
+
+
+def live(folder: Path, seed: int, fault: Fault, *, watch_reads: bool = False) -> Life:
+    """A short life on a disk with a fault; then power is cut, and everything is checked."""
+    with disk_at(folder, watch_reads=watch_reads) as disk:
+        life = Life(disk, seed)
+
+        def fail(operation: Operation) -> None:
+            life.operations += 1
+            disk.io_errors = fault(operation, life.operations)
+
+        disk.on_operation = fail
+        while True:
+            try:
+                _ = life.store
+                break
+            except StoreError:
+                life.refused += 1
+        for turn in range(12):
+            life.insist(life.group())
+            life.acknowledge()
+            if turn == 7:
+                life.close()
+        disk.on_operation = lambda operation: None
+        disk.io_errors = False
+        life.insist(life.group())
+        disk.stop()
+        life.close()
+        disk.power_cut(random.Random(seed))
+        life.check()
+        life.close()
+    return life
+
+
+def at(first: int, length: int, kinds: Iterable[Operation] = Operation) -> Fault:
+    return lambda operation, number: operation in kinds and first <= number < first + length
+
+
+def test_one_error_at_any_operation(tmp_path: Path) -> None:
+    """Of any kind, reads too."""
+    total = live(tmp_path / "0", 1, at(0, 0), watch_reads=True).operations
+    refused = 0
+    for bad in range(1, total):
+        refused += live(tmp_path / str(bad), 1, at(bad, 1), watch_reads=True).refused
+    assert refused > 100
+
+
+@pytest.mark.parametrize("kinds", [Operation, {Operation.SYNC}, {Operation.WRITE}])
+@pytest.mark.parametrize("length", [2, 5, 30])
+def test_errors_that_last(tmp_path: Path, kinds: Iterable[Operation], length: int) -> None:
+    """With a kernel that takes what it could not write for clean: no later sync saves it."""
+    refused = 0
+    for bad in range(1, 250, 3):
+        refused += live(tmp_path / str(bad), bad, at(bad, length, kinds)).refused
+    assert refused > 10
