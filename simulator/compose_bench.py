@@ -114,7 +114,7 @@ class Rig:
 
     async def _start(self) -> None:
         for folder in (self.layout.state, self.layout.runtime):
-            folder.mkdir(mode=0o700)
+            folder.mkdir(mode=0o700, exist_ok=True)
         await self._make_keys()
         await self._start_fleet()
         await self._start_tablet()
