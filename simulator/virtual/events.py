@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from agent.core.records import Record, Stream
 from agent.core.types import BootNs, Effect, Observation
@@ -78,6 +78,43 @@ class Usable(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Held(Event):
+    """``linked``: its own dock has power and is at the other end of the tablet's wire. ``held``: seated too."""
+
+    held: bool
+    linked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Supply(Event):
+    """The vehicle's battery, and what the dock takes of it for itself and the tablet."""
+
+    vehicle_mv: int
+    tablet_ma: int
+
+
+@dataclass(frozen=True, slots=True)
+class CanSent(Event):
+    """Somebody other than the vehicle put a frame on its bus."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse(Event):
+    """Bytes in the queue's folder, looked at now and then."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited(Event):
+    """The faults stopped long ago, and by now it should be so: ``what`` is "in use" or "asleep"."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class DockBytes(Event):
     """Bytes that were put on the dock's wire."""
 
@@ -117,6 +154,17 @@ class Acknowledged(Event):
     upto: int
 
 
+class Row(Protocol):
+    """A record as the depot reads it back."""
+
+    @property
+    def at(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def fields(self) -> dict[str, object]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered(Event):
     """The depot committed blocks of a stream. ``rows``: (seq, row) of each record, or None for a gap."""
@@ -125,7 +173,7 @@ class Delivered(Event):
     epoch: bytes
     first: int
     last: int
-    rows: tuple[tuple[int, object], ...] | None
+    rows: tuple[tuple[int, Row], ...] | None
 
 
 E = TypeVar("E", bound=Event)
