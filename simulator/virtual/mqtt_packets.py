@@ -80,4 +80,4 @@ class Closed(NamedTuple):
 Packet: TypeAlias = (
     Connect | Connack | Subscribe | Suback | Publish | Puback | Ping | Pong | Disconnect | Closed
 )  # fmt: skip
-CLOSED = Closed()
+CLOSED, RESET = Closed(), Closed()

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agent.core.types import SECOND
-from simulator.virtual.mqtt_packets import CLOSED, Packet
+from simulator.virtual.mqtt_packets import CLOSED, RESET, Packet
 
 Take = Callable[[Packet], None]
 ROUND_S = 1e-6  # ours: what the loop's time as a float may be off
+AT_ONCE = 0.0  # the time of arrival without a delay: no clock need be read
 
 
 class Server(Protocol):
@@ -55,28 +56,32 @@ class Way:
         """Lose what is on its way, and tell the receiver at once."""
         if not self.off:
             self._queue.clear()
-            self._queue.append((0.0, CLOSED))
+            self._queue.append((AT_ONCE, RESET))
             self._armed = True
-            self._loop.call_later(0.0, self._pump)
+            self._loop.call_soon(self._pump)
 
     def arm(self) -> None:
         """See to it that what waits arrives in its time, unless it is held back."""
         if self._armed or self.off or not self._queue or self._network.holds(self):
             return
         self._armed = True
-        self._loop.call_later(max(self._queue[0][0] - self._network.time(), 0.0), self._pump)
+        due = self._queue[0][0]
+        if due == AT_ONCE:
+            self._loop.call_soon(self._pump)
+        else:
+            self._loop.call_later(max(due - self._network.time(), 0.0), self._pump)
 
     def _pump(self) -> None:
         self._armed = False
         queue = self._queue
-        soon = self._network.time() + ROUND_S
         while queue and not self.off:
             due, packet = queue[0]
-            if due > soon or (due and self._network.holds(self)):
+            early = due != AT_ONCE and due > self._network.time() + ROUND_S
+            if early or (packet is not RESET and self._network.holds(self)):
                 self.arm()
                 return
             queue.popleft()
-            if packet is CLOSED:
+            if packet is CLOSED or packet is RESET:
                 self.off = True
             if self.take is not None:
                 self.take(packet)
@@ -212,7 +217,7 @@ class Network:
 
     def arrival(self) -> float:
         """When what is sent now arrives, in the world's time in seconds."""
-        return self.loop.time() + self.delay_ns / SECOND
+        return self.loop.time() + self.delay_ns / SECOND if self.delay_ns else AT_ONCE
 
     def holds(self, way: Way) -> bool:
         """Whether this way is held back now; it is armed again when it no longer is."""

@@ -13,7 +13,14 @@ import pytest
 
 from agent.core.records import Stream
 from agent.core.types import MINUTE, SECOND, BootNs
-from simulator.compose_fleet import Delivery, DepotKeys, memory_depot, memory_transport
+from simulator.compose_fleet import (
+    Delivery,
+    DepotKeys,
+    QuickSigner,
+    QuickVerifier,
+    memory_depot,
+    memory_transport,
+)
 from simulator.faults.knobs import BrokerKnobs, DepotKnobs, NetworkKnobs
 from simulator.virtual import transport
 from simulator.virtual.agenda import Agenda
@@ -26,6 +33,7 @@ from sync.blocks import Head
 from sync.depot import ledger
 from sync.depot.storage import DepotStorage
 from sync.envelope import Run
+from sync.errors import RemoteProtocolError
 from sync.keys import Signer, Verifier
 from sync.mqtt_types import MQTT_5, Endpoint, Received, TransportEvent, Up
 from sync.sealing import Opener
@@ -308,6 +316,32 @@ def test_a_broker_without_room_drops_and_the_tablet_sends_again(tmp_path: Path) 
     fleet.close()
 
 
+HANGS_UP = "sync/session.py does not take a connection that ends at each large batch for a refusal of it"
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        BrokerLimits(packet_bytes=3000),
+        BrokerLimits(message_bytes=3000, versions=("3.1.1",)),
+        pytest.param(
+            BrokerLimits(packet_bytes=3000, versions=("3.1.1",)),
+            marks=pytest.mark.xfail(reason=HANGS_UP, strict=True),
+        ),
+        pytest.param(BrokerLimits(message_bytes=3000), marks=pytest.mark.xfail(reason=HANGS_UP, strict=True)),
+    ],
+)
+def test_batches_become_as_small_as_the_broker_wants_them(tmp_path: Path, limits: BrokerLimits) -> None:
+    fleet = Fleet(tmp_path, limits)
+    fleet.broker.stop(keep=True)
+    fleet.run(MINUTE, commit_every_ns=SECOND)
+    fleet.broker.start()
+    fleet.run(6 * HOUR)
+    left = fleet.pending
+    fleet.close()
+    assert left == 0
+
+
 def test_a_duplicated_message_is_stored_once(fleet: Fleet) -> None:
     fleet.broker.duplicate_permille = 1000
     fleet.run(MINUTE, commit_every_ns=5 * SECOND)
@@ -355,6 +389,15 @@ def test_the_broker_learns_of_a_killed_process_at_once_and_of_a_power_cut_by_its
     assert fleet.presence == "online"
     fleet.run(2 * KEEPALIVE_S * SECOND)
     assert fleet.presence == "lost"
+
+
+def test_quick_signatures_hold_for_one_key_one_purpose_and_one_text() -> None:
+    signature = QuickSigner(bytes(32)).sign("ivma-ack/1", b"text")
+    QuickVerifier(bytes(32)).verify("ivma-ack/1", b"text", signature)
+    for key, label, text in ((b"k" * 32, "ivma-ack/1", b"text"), (bytes(32), "ivma-batch/1", b"text"),
+                             (bytes(32), "ivma-ack/1", b"test")):  # fmt: skip
+        with pytest.raises(RemoteProtocolError):
+            QuickVerifier(key).verify(label, text, signature)
 
 
 @looped
