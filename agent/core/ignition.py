@@ -8,16 +8,24 @@ nothing: it never says off.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 from agent.core.catalogue import IGNITION_CHANGED
+from agent.core.evolve import evolve
 from agent.core.ignition_evidence import evidence, graded
 from agent.core.ignition_rules import Delay, EngineWord, KeyWord, Rule, When, WireWord, decide
-from agent.core.ignition_words import charging, crank_open, engine_word, key_word, wire_word
+from agent.core.ignition_words import (
+    charging,
+    crank_open,
+    engine_word,
+    key_word,
+    ready_word,
+    rpm_word,
+    wire_word,
+)
 from agent.core.notes import change
 from agent.core.policy import IgnitionPolicy
-from agent.core.state import Bus, Crank, Ignition, IgnitionState, Reading
+from agent.core.state import NEVER, Bus, Crank, Ignition, IgnitionState, Reading
 from agent.core.types import (
     MS,
     SECOND,
@@ -32,6 +40,15 @@ from agent.core.types import (
     SignalKind,
 )
 
+# Members by their own names: to look one up in its class takes longer than all else done for a signal.
+IGNITION: Final = SignalKind.IGNITION
+ENGINE_SPEED: Final = SignalKind.ENGINE_SPEED
+BATTERY: Final = SignalKind.BATTERY
+ALTERNATOR: Final = SignalKind.ALTERNATOR
+SPEED: Final = SignalKind.SPEED
+READY: Final = SignalKind.READY
+START: Final = KeyPosition.START
+
 MAX_BUSES = 8  # ours; a vehicle has at most four that a configuration may name
 
 _ORDINARY: frozenset[When] = frozenset()
@@ -43,10 +60,10 @@ _ORDINARY: frozenset[When] = frozenset()
 def take(ignition: Ignition, obs: Observation, now: BootNs, policy: IgnitionPolicy) -> Ignition:
     """The ignition with one more piece of evidence. Decides nothing."""
     match obs:
-        case DockStatus(authenticated=True):
-            return _take_status(ignition, obs, now, policy)
         case CanSignal():
             return _take_signal(ignition, obs, now, policy)
+        case DockStatus(authenticated=True):
+            return _take_status(ignition, obs, now, policy)
         case CanBus():
             return _take_bus(ignition, obs, now)
         case _:
@@ -54,7 +71,7 @@ def take(ignition: Ignition, obs: Observation, now: BootNs, policy: IgnitionPoli
 
 
 def _take_status(ignition: Ignition, obs: DockStatus, now: BootNs, policy: IgnitionPolicy) -> Ignition:
-    at = BootNs(min(obs.evidence_at, now))
+    at = obs.evidence_at if obs.evidence_at < now else now
     updates: dict[str, Any] = {}
     if obs.kl15 is not None and (ignition.wire is None or at >= ignition.wire.at):
         updates["wire"] = Reading(obs.kl15, at)
@@ -64,36 +81,35 @@ def _take_status(ignition: Ignition, obs: DockStatus, now: BootNs, policy: Ignit
         updates["dock_mv"] = Reading(obs.vehicle_mv, now)
         if _fell(ignition.dock_mv, obs.vehicle_mv, now, policy):
             updates["crank"] = _cranked(ignition, now, policy)
-    return replace(ignition, **updates) if updates else ignition
+    return evolve(ignition, **updates) if updates else ignition
 
 
 def _take_signal(ignition: Ignition, obs: CanSignal, now: BootNs, policy: IgnitionPolicy) -> Ignition:
-    value = obs.value
-    match obs.kind:
-        case SignalKind.IGNITION:
-            if not isinstance(value, KeyPosition):
-                return ignition
-            ignition = replace(ignition, key=Reading(value, now))
-            if value is not KeyPosition.START:
-                return ignition
-            return replace(ignition, start_at=now, crank=_cranked(ignition, now, policy))
-        case SignalKind.ENGINE_SPEED:
-            ignition = replace(ignition, rpm=Reading(int(_number(value)), now))
-            if not 0 < _number(value) < policy.running_rpm:
-                return ignition
-            return replace(ignition, crank=_cranked(ignition, now, policy))
-        case SignalKind.BATTERY:
-            fell = _fell(ignition.battery_mv, _number(value), now, policy)
-            crank = _cranked(ignition, now, policy) if fell else ignition.crank
-            return replace(ignition, battery_mv=Reading(_number(value), now), crank=crank)
-        case SignalKind.ALTERNATOR:
-            return replace(ignition, alternator_mv=Reading(_number(value), now))
-        case SignalKind.READY:
-            return replace(ignition, ready=Reading(value is True, now))
-        case SignalKind.SPEED:
+    kind, value = obs.kind, obs.value
+    if kind is ENGINE_SPEED:
+        rpm = Reading(_number(value), now)
+        if not 0 < rpm.value < policy.running_rpm:
+            return evolve(ignition, rpm=rpm)
+        return evolve(ignition, rpm=rpm, crank=_cranked(ignition, now, policy))
+    if kind is IGNITION:
+        if not isinstance(value, KeyPosition):
             return ignition
-        case _:
-            assert_never(obs.kind)
+        key = Reading(value, now)
+        if value is not START:
+            return evolve(ignition, key=key)
+        return evolve(ignition, key=key, start_at=now, crank=_cranked(ignition, now, policy))
+    if kind is SPEED:
+        return ignition
+    if kind is BATTERY:
+        mv = Reading(_number(value), now)
+        if not _fell(ignition.battery_mv, mv.value, now, policy):
+            return evolve(ignition, battery_mv=mv)
+        return evolve(ignition, battery_mv=mv, crank=_cranked(ignition, now, policy))
+    if kind is ALTERNATOR:
+        return evolve(ignition, alternator_mv=Reading(_number(value), now))
+    if kind is READY:
+        return evolve(ignition, ready=Reading(value is True, now))
+    assert_never(kind)
 
 
 def _number(value: int | bool | KeyPosition) -> int:
@@ -106,7 +122,35 @@ def _take_bus(ignition: Ignition, obs: CanBus, now: BootNs) -> Ignition:
     known = next((bus for bus in ignition.buses if bus.name == obs.bus), None)
     if (known is not None and known.state is obs.state) or len(others) >= MAX_BUSES:
         return ignition
-    return replace(ignition, buses=(*others, Bus(obs.bus, obs.state, now)))
+    return evolve(ignition, buses=(*others, Bus(obs.bus, obs.state, now)))
+
+
+def stirred(before: Ignition, after: Ignition, now: BootNs, policy: IgnitionPolicy) -> bool:
+    """Whether what was taken in since ``before`` was settled may change what ``settle`` finds.
+
+    Not where each source that was heard says what it said. Within a crank window times count too.
+    """
+    return (
+        after.crank is not None
+        or (after.rpm is not before.rpm and rpm_word(after, now, policy) is not rpm_word(before, now, policy))
+        or (after.key is not before.key and key_word(after, now, policy) is not key_word(before, now, policy))
+        or (
+            after.wire is not before.wire
+            and wire_word(after, now, policy) is not wire_word(before, now, policy)
+        )
+        or (
+            after.ready is not before.ready
+            and ready_word(after, now, policy) is not ready_word(before, now, policy)
+        )
+        or (
+            (
+                after.dock_mv is not before.dock_mv
+                or after.battery_mv is not before.battery_mv
+                or after.alternator_mv is not before.alternator_mv
+            )
+            and charging(after, now, policy) is not charging(before, now, policy)
+        )
+    )
 
 
 # --- the crank window -----------------------------------------------------------------------------
@@ -135,7 +179,7 @@ def _close_crank(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> Ign
     ran_ns = now - max(ignition.since, crank.evidence_at)
     running = ignition.state is IgnitionState.RUNNING and ran_ns >= policy.crank_after_running_ms * MS
     if running or now >= crank.evidence_at + policy.crank_quiet_s * SECOND:
-        return replace(ignition, crank=None)
+        return evolve(ignition, crank=None)
     return ignition
 
 
@@ -153,9 +197,9 @@ def settle(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> tuple[Ign
     stands = (ignition.state, ignition.conflict)
     wanted = stands if rule.verdict is None else (rule.verdict, rule.conflict)
     if wanted == stands:
-        return (ignition if ignition.pending is None else replace(ignition, pending=None)), ()
+        return (ignition if ignition.pending is None else evolve(ignition, pending=None)), ()
     if wanted != ignition.pending:
-        ignition = replace(
+        ignition = evolve(
             ignition, pending=wanted, pending_since=now, pending_ns=_delay_ns(rule.delay, policy)
         )
     if now < ignition.pending_since + ignition.pending_ns:
@@ -178,7 +222,7 @@ def _circumstances(
         and not charging(ignition, now, policy)
     )
     if maybe_stuck != (ignition.stuck_since is not None):
-        ignition = replace(ignition, stuck_since=now if maybe_stuck else None)
+        ignition = evolve(ignition, stuck_since=now if maybe_stuck else None)
     if ignition.stuck_since is not None and now >= ignition.stuck_since + policy.stuck_s * SECOND:
         return ignition, frozenset({When.STUCK})
     if wire is WireWord.NONE and ignition.wire is not None and crank_open(ignition, now, policy):
@@ -216,7 +260,7 @@ def _change(
     conflicts = (conflict,) if conflict else ()
     decision = Decision("ignition", state.value, rule.rule, rule.because, now, seen, conflicts)
     grade = graded(seen)
-    after = replace(
+    after = evolve(
         ignition, decision=decision, state=state, conflict=conflict, grade=grade, pending=None,
         since=ignition.since if state is ignition.state else now,
     )  # fmt: skip
@@ -224,18 +268,28 @@ def _change(
     return after, tuple(change(IGNITION_CHANGED, ignition.state.value, decision, **extra))
 
 
-def deadlines(ignition: Ignition, policy: IgnitionPolicy) -> list[BootNs]:
-    """Every time at which the verdict or the crank window may change by itself; some may be past."""
+def stale_at(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> BootNs:
+    """When the next source that says something goes stale; ``NEVER`` if none will."""
+    earliest: int = NEVER
+    wire = ignition.wire
+    if wire is not None and now < (at := wire.at + policy.wire_fresh_ms * MS):
+        earliest = at
+    fresh_ns = policy.can_fresh_ms * MS
+    for signal in (ignition.key, ignition.rpm, ignition.ready):
+        if signal is not None and now < (at := signal.at + fresh_ns) < earliest:
+            earliest = at
+    fresh_ns = policy.voltage_fresh_ms * MS
+    for voltage in (ignition.dock_mv, ignition.battery_mv, ignition.alternator_mv):
+        if voltage is None or voltage.value < policy.charging_mv:
+            continue
+        if now < (at := voltage.at + fresh_ns) < earliest:
+            earliest = at
+    return BootNs(earliest)
+
+
+def standing(ignition: Ignition, policy: IgnitionPolicy) -> list[BootNs]:
+    """The other times at which the verdict or the crank window may change by itself; some may be past."""
     times: list[int] = []
-    if ignition.wire is not None:
-        times.append(ignition.wire.at + policy.wire_fresh_ms * MS)
-    signals = (ignition.key, ignition.rpm, ignition.ready)
-    times += [signal.at + policy.can_fresh_ms * MS for signal in signals if signal is not None]
-    times += [
-        voltage.at + policy.voltage_fresh_ms * MS
-        for voltage in (ignition.dock_mv, ignition.battery_mv, ignition.alternator_mv)
-        if voltage is not None and voltage.value >= policy.charging_mv
-    ]
     if ignition.pending is not None:
         times.append(ignition.pending_since + ignition.pending_ns)
     if ignition.stuck_since is not None:

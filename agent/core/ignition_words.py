@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from agent.core.ignition_rules import WIRE_STUCK, EngineWord, KeyWord, WireWord
 from agent.core.policy import IgnitionPolicy, Wire
-from agent.core.state import Ignition
+from agent.core.state import Ignition, Reading
 from agent.core.types import MS, SECOND, BootNs, KeyPosition
+
+# The words of every day by their own names: to look a member up in its class takes longer than the rest.
+WIRE_ON, WIRE_OFF = WireWord.ON, WireWord.OFF
+STILL, TURNING = EngineWord.STILL, EngineWord.TURNING
 
 _KEY_WORDS = {
     KeyPosition.OFF: KeyWord.OFF,
@@ -30,7 +34,7 @@ def wire_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> WireWo
     if wire is None or not wire.fresh(now, policy.wire_fresh_ms * MS):
         return WireWord.NONE
     if policy.wire is Wire.KL15:
-        return WireWord.ON if wire.value else WireWord.OFF
+        return WIRE_ON if wire.value else WIRE_OFF
     if not wire.value and crank_open(ignition, now, policy):
         return WireWord.NONE  # an accessory feed drops while the starter turns
     return WireWord.FEED_ON if wire.value else WireWord.FEED_OFF
@@ -48,17 +52,17 @@ def rpm_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineW
     if rpm is None or not rpm.fresh(now, policy.can_fresh_ms * MS):
         return EngineWord.NONE
     if rpm.value <= 0:
-        return EngineWord.STILL
+        return STILL
     # Beyond the longest crank it is no starter that turns the engine.
     slow = rpm.value < policy.running_rpm and crank_open(ignition, now, policy)
-    return EngineWord.CRANKING if slow else EngineWord.TURNING
+    return EngineWord.CRANKING if slow else TURNING
 
 
 def ready_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineWord:
     ready = ignition.ready
     if ready is None or not ready.fresh(now, policy.can_fresh_ms * MS):
         return EngineWord.NONE
-    return EngineWord.TURNING if ready.value else EngineWord.STILL
+    return TURNING if ready.value else STILL
 
 
 def engine_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineWord:
@@ -72,10 +76,18 @@ def engine_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> Engi
 
 def charging(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> bool:
     """Whether a fresh voltage shows charging. That it does not is no evidence of anything."""
-    limit = policy.voltage_fresh_ms * MS
-    return any(
-        reading is not None and reading.fresh(now, limit) and reading.value >= policy.charging_mv
-        for reading in (ignition.dock_mv, ignition.battery_mv, ignition.alternator_mv)
+    return (
+        charges(ignition.dock_mv, now, policy)
+        or charges(ignition.battery_mv, now, policy)
+        or charges(ignition.alternator_mv, now, policy)
+    )
+
+
+def charges(voltage: Reading[int] | None, now: BootNs, policy: IgnitionPolicy) -> bool:
+    return (
+        voltage is not None
+        and voltage.value >= policy.charging_mv
+        and voltage.fresh(now, policy.voltage_fresh_ms * MS)
     )
 
 

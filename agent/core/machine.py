@@ -6,16 +6,16 @@ power, tether and enforcement are settled, because each looks at the one before 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from agent.core import ignition as ignition_
 from agent.core import power as power_
 from agent.core import tether as tether_
+from agent.core.calm import due_at, refreshed, settled, take
 from agent.core.catalogue import ENFORCEMENT_CHANGED, LOCK_OUTCOME, USED_WHILE_LOCKED
+from agent.core.evolve import evolve
 from agent.core.notes import evidence_text
 from agent.core.policy import Policy
 from agent.core.start import start
-from agent.core.state import Power, PowerMode, State, TetherState
+from agent.core.state import NEVER, PowerMode, State, TetherState
 from agent.core.types import (
     SECOND,
     AllowSleep,
@@ -49,20 +49,28 @@ def step(state: State, obs: Observation, policy: Policy) -> tuple[State, Effects
 
     An observation that is older than the state counts as of the state's time, which never goes back.
     """
+    after = refreshed(state, obs, policy)
+    return step_in_full(state, obs, policy) if after is None else (after, ())
+
+
+def step_in_full(state: State, obs: Observation, policy: Policy) -> tuple[State, Effects]:
+    """The same as ``step``, which leaves out the settling where it would find what it found before."""
     now = BootNs(max(state.now, obs.at))
     effects: list[Effect] = []
     due = next_deadline(state, policy) if state.started else None
     if due is not None and due <= now:
         # Evidence that comes late must not undo what was due before it came.
-        state = _settle(replace(state, now=now), policy, None, effects)
-    state = _hear(_take(state, obs, now, policy), obs, policy, effects)
+        state = _settle(evolve(state, now=now), policy, None, effects)
+    tether, ignition, power = take(state, obs, now, policy)
+    state = evolve(state, now=now, tether=tether, ignition=ignition, power=power)
+    state = _hear(state, obs, policy, effects)
     if state.started:
         state = _settle(state, policy, obs, effects)
     remembered = last_words(state, now)
     if state.started and _material(remembered) != _material(state.remembered):
-        state = replace(state, remembered=remembered)
+        state = evolve(state, remembered=remembered)
         effects.append(Remember(remembered))
-    return state, tuple(effects)
+    return settled(state, policy), tuple(effects)
 
 
 def next_deadline(state: State, policy: Policy) -> BootNs | None:
@@ -70,15 +78,9 @@ def next_deadline(state: State, policy: Policy) -> BootNs | None:
 
     What was due by then has been settled: every step settles all that is due, whatever it was called for.
     """
-    now = state.now
-    times = [
-        *tether_.deadlines(state.tether, policy.tether),
-        *ignition_.deadlines(state.ignition, policy.ignition),
-        *power_.deadlines(state.power, policy.power),
-    ]
-    if state.asleep_until is not None:
-        times.append(state.asleep_until)
-    return min((time for time in times if time > now), default=None)
+    calm = state.calm
+    due = state.due if calm is not None and calm.policy is policy else due_at(state, policy)
+    return due if due < NEVER else None
 
 
 def last_words(state: State, at: BootNs) -> Remembered:
@@ -99,18 +101,6 @@ def last_words(state: State, at: BootNs) -> Remembered:
 # --- taking in ------------------------------------------------------------------------------------
 
 
-def _take(state: State, obs: Observation, now: BootNs, policy: Policy) -> State:
-    """Give an observation to every part that keeps evidence."""
-    ignition = ignition_.take(state.ignition, obs, now, policy.ignition)
-    return replace(
-        state,
-        now=now,
-        tether=tether_.take(state.tether, obs, now, policy.tether),
-        ignition=ignition,
-        power=power_.take(state.power, obs, now, ignition, policy),
-    )
-
-
 def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect]) -> State:
     """What is no evidence about the vehicle but concerns the agent itself."""
     now = state.now
@@ -123,11 +113,11 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
                 effects.append(Lock(state.decision, state.tether.decision))
             return state
         case SleepSignal(starting=True):
-            return replace(state, asleep_until=BootNs(now + policy.tether.sleep_timeout_s * SECOND))
+            return evolve(state, asleep_until=BootNs(now + policy.tether.sleep_timeout_s * SECOND))
         case SleepSignal(starting=False):
             if state.asleep_until is None:
                 # The first signal was missed: what it would have done is done now.
-                state = _settle(replace(state, asleep_until=BootNs(now + 1)), policy, None, effects)
+                state = _settle(evolve(state, asleep_until=BootNs(now + 1)), policy, None, effects)
             return _wake(state, policy, effects)
         case LockOutcome():
             record = LOCK_OUTCOME.make(
@@ -140,18 +130,18 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             # The same decision: the prohibition has not changed, it has been defied.
             effects.append(Lock(state.decision, state.tether.decision))
             effects.append(Write(USED_WHILE_LOCKED.make(now, detail=obs.detail)))
-            return replace(state, defied=state.defied + 1)
+            return evolve(state, defied=state.defied + 1)
         case _:
             return state
 
 
 def _wake(state: State, policy: Policy, effects: list[Effect]) -> State:
     awake_until = BootNs(state.now + policy.power.resume_awake_s * SECOND)
-    power = replace(state.power, resumed=True, not_before=max(state.power.not_before, awake_until))
+    power = evolve(state.power, resumed=True, not_before=max(state.power.not_before, awake_until))
     power = power_.announce(power, "online", effects)
     effects.append(Prove())  # a dock that kept its session would else be asked when it is next due
     tether = tether_.forget(state.tether, state.now, policy.tether)
-    return replace(state, tether=tether, power=power, asleep_until=None)
+    return evolve(state, tether=tether, power=power, asleep_until=None)
 
 
 # --- settling -------------------------------------------------------------------------------------
@@ -171,7 +161,7 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     effects += made
     before = state.tether.state
     if tether is not state.tether or ignition is not state.ignition or power is not state.power:
-        state = replace(state, ignition=ignition, power=power, tether=tether)
+        state = evolve(state, ignition=ignition, power=power, tether=tether)
     state = _enforce(state, before, effects)
     state = _drive(state, policy, obs, effects)
     return _answer(state, policy, obs, effects)
@@ -205,16 +195,15 @@ def _enforce(state: State, before: TetherState, effects: list[Effect]) -> State:
         evidence=evidence_text(cause),
     )
     effects.append(Write(record))
-    return replace(state, posture=posture, basis=basis, decision=number)
+    return evolve(state, posture=posture, basis=basis, decision=number)
 
 
 def _drive(state: State, policy: Policy, obs: Observation | None, effects: list[Effect]) -> State:
     """Bring the dock's outputs in line; each proof repeats them, since a reset dock has forgotten them."""
     tether = state.tether
     alarm = tether_.alarm(tether, state.now, asleep=state.asleep_until is not None)
-    out = tether.status is not None and tether.status.seated is False
     wanted = DriveOutputs(
-        latch=alarm and policy.tether.hold_latch and not out,
+        latch=alarm and policy.tether.hold_latch and not tether_.out(tether),
         led=alarm,
         buzzer=alarm,
         power_hold=True,
@@ -223,34 +212,30 @@ def _drive(state: State, policy: Policy, obs: Observation | None, effects: list[
     if wanted == state.outputs and not isinstance(obs, DockProof):
         return state
     effects.append(wanted)
-    return replace(state, outputs=wanted)
+    return evolve(state, outputs=wanted)
 
 
 def _answer(state: State, policy: Policy, obs: Observation | None, effects: list[Effect]) -> State:
     """What an observation asks for once everything is settled."""
     now, power = state.now, state.power
     match obs:
-        case DockStatus(authenticated=True) if _sample_due(power, now, policy):
+        case DockStatus(authenticated=True) if power_.sample_due(power, now, policy.power):
             effects += power_.sample(power, obs, now, state.ignition, policy)
-            return replace(state, power=replace(power, recorded_at=now))
+            return evolve(state, power=evolve(power, recorded_at=now))
         case SleepSignal(starting=True):
             if not any(isinstance(effect, Lock) for effect in effects):
                 effects.append(Lock(state.decision, state.tether.decision))
             power = power_.announce(power, "sleeping", effects)
             effects.append(AllowSleep())
-            return replace(state, power=power)
+            return evolve(state, power=power)
         case ShutdownSignal(starting=True):
             power = power_.announce(power, "shutting_down", effects)
             effects.append(AllowSleep())
-            return replace(state, power=power)
+            return evolve(state, power=power)
         case ShutdownSignal(starting=False):
-            return replace(state, power=power_.announce(power, "online", effects))
+            return evolve(state, power=power_.announce(power, "online", effects))
         case _:
             return state
-
-
-def _sample_due(power: Power, now: BootNs, policy: Policy) -> bool:
-    return power.recorded_at is None or now >= power.recorded_at + policy.power.sample_s * SECOND
 
 
 def _material(memory: Remembered) -> tuple[object, ...]:

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.core.catalogue import POWER_CHANGED, POWER_SAMPLE, SHUTDOWN
+from agent.core.evolve import evolve
 from agent.core.ignition_words import charging, crank_open, says_on
 from agent.core.notes import change, evidence_text, note, unseen
 from agent.core.policy import Policy, PowerPolicy
@@ -40,6 +41,7 @@ from agent.core.types import (
     Write,
 )
 
+BATTERY = SignalKind.BATTERY
 RPM_STEP = 50  # precision of engine speed in a power sample (catalogue)
 
 
@@ -49,24 +51,30 @@ RPM_STEP = 50  # precision of engine speed in a power sample (catalogue)
 def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
     """The power state with one more measurement or answer. Decides nothing."""
     match obs:
+        case CanSignal():
+            return _take_signal(power, obs, now, ignition, policy) if obs.kind is BATTERY else power
         case DockStatus(authenticated=True):
             return _sample(power, obs, obs.vehicle_mv, now, ignition, policy)
-        case CanSignal(kind=SignalKind.BATTERY, value=int(mv)):
-            dock = ignition.dock_mv
-            if dock is not None and dock.fresh(now, policy.ignition.voltage_fresh_ms * MS):
-                return power
-            return _sample(power, power.dock, mv, now, ignition, policy)
         case TabletPower():
             return _take_tablet(power, obs, now, policy.power)
         case Drained():
-            return replace(power, drained=True)
+            return evolve(power, drained=True)
         case PowerOutcome(ok=False, verb=verb):
             mode = PowerMode.SLEEPING if verb is PowerVerb.SUSPEND else PowerMode.POWERING_OFF
-            return replace(power, failed=power.mode is mode)
+            return evolve(power, failed=power.mode is mode)
         case ShutdownSignal(starting=False):
-            return replace(power, failed=power.mode is PowerMode.POWERING_OFF)
+            return evolve(power, failed=power.mode is PowerMode.POWERING_OFF)
         case _:
             return power
+
+
+def _take_signal(power: Power, obs: CanSignal, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
+    """The battery as CAN reports it counts only where the dock says nothing."""
+    dock = ignition.dock_mv
+    silent = dock is None or not dock.fresh(now, policy.ignition.voltage_fresh_ms * MS)
+    if not silent or not isinstance(obs.value, int):
+        return power
+    return _sample(power, power.dock, obs.value, now, ignition, policy)
 
 
 def _sample(
@@ -74,7 +82,7 @@ def _sample(
 ) -> Power:
     """Low-pass the vehicle supply; the dips of a crank are kept out."""
     if mv is None or crank_open(ignition, now, policy.ignition):
-        return replace(power, dock=dock)
+        return evolve(power, dock=dock)
     limits = policy.power
     gap = now - power.sampled_at
     filtered = mv * 1000
@@ -85,7 +93,7 @@ def _sample(
         filtered = power.filtered_uv + (filtered - power.filtered_uv) * gap // (
             limits.filter_s * SECOND + gap or 1
         )
-    return replace(
+    return evolve(
         power,
         dock=dock,
         filtered_uv=filtered,
@@ -93,6 +101,15 @@ def _sample(
         below_warn_since=_since(warn, now, true=filtered < limits.warn_mv * 1000),
         below_act_since=_since(act, now, true=filtered < limits.act_mv * 1000),
         restored_since=_since(restored, now, true=filtered >= limits.restore_mv * 1000),
+    )
+
+
+def stirred(before: Power, after: Power) -> bool:
+    """Whether the supply, measured once more, passed a threshold."""
+    return (
+        after.below_warn_since != before.below_warn_since
+        or after.below_act_since != before.below_act_since
+        or after.restored_since != before.restored_since
     )
 
 
@@ -105,7 +122,7 @@ def _since(before: BootNs | None, now: BootNs, *, true: bool) -> BootNs | None:
 def _take_tablet(power: Power, obs: TabletPower, now: BootNs, policy: PowerPolicy) -> Power:
     discharging = obs.battery_ma < 0 if obs.battery_ma is not None else obs.external is not True
     percent = 100 if obs.percent is None or not discharging else obs.percent
-    return replace(
+    return evolve(
         power,
         tablet=obs,
         floor_since=_since(power.floor_since, now, true=percent <= policy.floor_percent),
@@ -186,7 +203,7 @@ def settle(
         says_on(ignition, now, policy.ignition) or charging(ignition, now, policy.ignition)
     )
     if unsure != (power.unknown_since is not None):
-        power = replace(power, unknown_since=now if unsure else None)
+        power = evolve(power, unknown_since=now if unsure else None)
     effects: list[Effect] = []
     power = _settle_shedding(power, now, ignition, policy, effects)
     # One change may make the next due at once. Asleep, nothing begins: the resume settles it.
@@ -197,7 +214,7 @@ def settle(
             break
         power = _enter(power, row, now, ignition, policy, effects)
     if power.resumed or power.failed:
-        power = replace(power, resumed=False, failed=False)
+        power = evolve(power, resumed=False, failed=False)
     return power, tuple(effects)
 
 
@@ -220,7 +237,7 @@ def _settle_shedding(
             return power
         rule = "power.shed"
         because = f"the vehicle supply stayed below {limits.warn_mv} mV for {limits.warn_s} s"
-    after = replace(power, shedding=not power.shedding)
+    after = evolve(power, shedding=not power.shedding)
     effects.append(Shed(after.shedding))
     return _decide(after, power.mode, rule, because, now, ignition, policy, effects)
 
@@ -229,13 +246,13 @@ def _enter(
     power: Power, row: Row, now: BootNs, ignition: Ignition, policy: Policy, effects: list[Effect]
 ) -> Power:
     limits = policy.power
-    after = replace(power, mode=row.to, since=now, until=None, drained=False, resumed=False, failed=False)
+    after = evolve(power, mode=row.to, since=now, until=None, drained=False, resumed=False, failed=False)
     match row.to:
         case PowerMode.AWAKE:
-            after = announce(replace(after, run_on_since=None), "online", effects)
+            after = announce(evolve(after, run_on_since=None), "online", effects)
         case PowerMode.RUN_ON:
             failed = row.trigger is Trigger.FAILED
-            after = replace(
+            after = evolve(
                 after,
                 forced=False,
                 run_on_since=now if power.run_on_since is None else power.run_on_since,
@@ -245,15 +262,15 @@ def _enter(
                 effects.append(CutPowerIn(None))
             after = announce(after, "online", effects)
         case PowerMode.SUSPENDING:
-            after = announce(replace(after, until=_later(now, limits.suspend_drain_s)), "sleeping", effects)
+            after = announce(evolve(after, until=_later(now, limits.suspend_drain_s)), "sleeping", effects)
         case PowerMode.SHUTTING_DOWN:
             forced = row.trigger is Trigger.HARD_FLOOR
-            after = replace(after, until=_later(now, limits.drain_s), forced=forced)
+            after = evolve(after, until=_later(now, limits.drain_s), forced=forced)
             after = announce(after, "shutting_down", effects)
         case PowerMode.SLEEPING:
-            after = replace(after, until=_later(now, limits.retry_s))
+            after = evolve(after, until=_later(now, limits.retry_s))
         case PowerMode.POWERING_OFF:
-            after = replace(after, until=_later(now, limits.cut_s + limits.retry_s))
+            after = evolve(after, until=_later(now, limits.cut_s + limits.retry_s))
     if row.to in (PowerMode.SUSPENDING, PowerMode.SHUTTING_DOWN) and after.until is not None:
         effects.append(Drain(after.until))
     cause = power.decision  # why it began, before "the queue is drained" replaces it
@@ -281,7 +298,7 @@ def announce(power: Power, what: str, effects: list[Effect]) -> Power:
     if power.announced == what:
         return power
     effects.append(Announce(what))
-    return replace(power, announced=what)
+    return evolve(power, announced=what)
 
 
 def _decide(
@@ -297,10 +314,10 @@ def _decide(
     seen = evidence(power, now, ignition, policy)
     decision = Decision("power", power.mode.value, rule, because, now, seen)
     effects += change(POWER_CHANGED, before.value, decision, vehicle_mv=filtered_mv(power))
-    return replace(power, decision=decision)
+    return evolve(power, decision=decision)
 
 
-def deadlines(power: Power, policy: PowerPolicy) -> list[BootNs]:
+def standing(power: Power, policy: PowerPolicy) -> list[BootNs]:
     """Every time at which this state may change by itself; some may be past."""
     spans = (
         (power.run_on_since, policy.run_on_s),
@@ -330,6 +347,10 @@ def supply_wanted(power: Power, ignition: Ignition) -> bool:
     """Take vehicle power? Not while shedding in use; on the way off the dock is left ready to charge."""
     ending = power.mode in (PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF)
     return ending or not power.shedding or ignition.state is IgnitionState.OFF
+
+
+def sample_due(power: Power, now: BootNs, policy: PowerPolicy) -> bool:
+    return power.recorded_at is None or now >= power.recorded_at + policy.sample_s * SECOND
 
 
 def sample(power: Power, obs: DockStatus, now: BootNs, ignition: Ignition, policy: Policy) -> Effects:

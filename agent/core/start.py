@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from agent.core.evolve import evolve
 from agent.core.policy import Policy
 from agent.core.state import Power, PowerMode, State, Tether, TetherState
 from agent.core.types import MS, SECOND, BootNs, Decision, Posture, Remembered, Started
@@ -22,7 +21,7 @@ def start(state: State, obs: Started, policy: Policy) -> State:
     memory = obs.remembered or Remembered()
     same_boot = memory.boot_id == obs.boot_id
     was_usable = obs.remembered is None or memory.tether in _USABLE
-    return replace(
+    return evolve(
         state,
         started=True,
         boot_id=obs.boot_id,
@@ -53,7 +52,7 @@ def _tether(tether: Tether, memory: Remembered, now: BootNs, policy: Policy, *, 
         else:
             rule, because = "tether.restart", "the agent was restarted and the last evidence is too old"
             reserved_ns = 0
-    return replace(
+    return evolve(
         tether,
         decision=Decision("tether", state.value, rule, because, now),
         state=state,
@@ -73,7 +72,7 @@ def _power(power: Power, memory: Remembered, now: BootNs, policy: Policy, *, sam
     elif same_boot and memory.run_on_since is not None:
         mode = PowerMode.RUN_ON
     run_on_since = memory.run_on_since if same_boot else None
-    return replace(
+    return evolve(
         power,
         decision=Decision("power", mode.value, "power.start", "the agent has just started", now),
         mode=mode,

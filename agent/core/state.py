@@ -1,6 +1,7 @@
 """The core's state: immutable, with the last evidence of every source and the decision that stands.
 
 Everything that is decided is a function of this, an observation and the policy. Times are boot ns.
+The wide parts have no slots, for ``evolve``.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Grant:
     until: BootNs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tether:
     decision: Decision
     state: TetherState = TetherState.UNKNOWN
@@ -116,7 +117,7 @@ class Bus:
     since: BootNs
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ignition:
     decision: Decision
     state: IgnitionState = IgnitionState.UNKNOWN
@@ -152,7 +153,7 @@ class PowerMode(enum.Enum):
     POWERING_OFF = "powering_off"  # past the point of no return
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Power:
     decision: Decision
     mode: PowerMode = PowerMode.AWAKE
@@ -184,7 +185,22 @@ class Power:
 RELEASED = DriveOutputs(latch=False, led=False, buzzer=False, power_hold=True, supply_enable=True)
 
 
+NEVER = BootNs(1 << 63)  # past every boot time: 292 years
+
+
 @dataclass(frozen=True, slots=True)
+class Calm:
+    """What the last settling left: until ``until`` it would find the same, unless evidence stirs something.
+
+    ``standing`` is the earliest deadline that no evidence moves; without one it is ``NEVER``.
+    """
+
+    policy: Policy  # that it was settled by, and no other
+    until: BootNs
+    standing: BootNs
+
+
+@dataclass(frozen=True)
 class State:
     tether: Tether
     ignition: Ignition
@@ -201,6 +217,9 @@ class State:
     )
     outputs: DriveOutputs = RELEASED
     remembered: Remembered = field(default_factory=Remembered)  # as last handed out
+    # Both follow from the rest. A copy by ``dataclasses.replace`` is without them, and settled in full.
+    calm: Calm | None = field(default=None, init=False, compare=False, repr=False)
+    due: BootNs = field(default=NEVER, init=False, compare=False, repr=False)  # next deadline, if calm
 
 
 def initial(policy: Policy) -> State:

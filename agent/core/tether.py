@@ -7,18 +7,20 @@ the transition up in ``TABLE``. Whatever is not in the table leaves the state as
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Final, assert_never
 
 from agent.core.catalogue import FOREIGN_DOCK, TETHER_CHANGED
+from agent.core.evolve import evolve
 from agent.core.ignition_words import crank_open
 from agent.core.notes import change, note, unseen
 from agent.core.policy import DockBit, Policy, TetherPolicy, Wire
-from agent.core.state import Ignition, Tether, TetherState
+from agent.core.state import NEVER, Ignition, Tether, TetherState
 from agent.core.types import (
     MS,
     SECOND,
     BootNs,
+    CanSignal,
     Decision,
     DockForeign,
     DockProof,
@@ -32,6 +34,10 @@ from agent.core.types import (
 
 UNKNOWN, TETHERED, UNCERTAIN = TetherState.UNKNOWN, TetherState.TETHERED, TetherState.UNCERTAIN
 RESTRICTED, FOREIGN = TetherState.RESTRICTED, TetherState.FOREIGN
+# By their own names, because to look a member up in its class is slow.
+SEATED: Final = DockBit.SEATED
+MATED: Final = DockBit.MATED
+LOCKED: Final = DockBit.LOCKED
 
 
 class Finding(enum.Enum):
@@ -91,15 +97,17 @@ _NEXT = {(frm, row.finding): row for row in TABLE for frm in row.frm}
 def take(tether: Tether, obs: Observation, now: BootNs, policy: TetherPolicy) -> Tether:
     """The tether with one more piece of evidence. Decides nothing."""
     match obs:
-        case DockStatus(authenticated=False):
-            return replace(tether, hint=obs)
-        case DockStatus():
+        case CanSignal():
+            return tether
+        case DockStatus(authenticated=True):
             return _take_status(tether, obs, now, policy)
+        case DockStatus():
+            return evolve(tether, hint=obs)
         case DockProof():
             return _take_proof(tether, obs, now, policy)
         case DockForeign():
             barrier = BootNs(max(tether.barrier, min(obs.evidence_at, now)))
-            return replace(tether, proof_at=None, good_at=None, barrier=barrier)
+            return evolve(tether, proof_at=None, good_at=None, barrier=barrier)
         case _:
             return tether
 
@@ -109,41 +117,53 @@ def _take_proof(tether: Tether, obs: DockProof, now: BootNs, policy: TetherPolic
     if at < tether.barrier:
         return tether
     if obs.dock != tether.dock:
-        return replace(
+        return evolve(
             tether, dock=obs.dock, proof_at=at, good_at=None, word_at=at, unseated=False, status=None
         )
     if proof_fresh(tether, now, policy) and tether.proof_at is not None:
-        return replace(tether, proof_at=BootNs(max(tether.proof_at, at)))
+        return evolve(tether, proof_at=BootNs(max(tether.proof_at, at)))
     # Status under an older session does not count on for the new one: proof first, then status.
-    return replace(tether, proof_at=at, good_at=None)
+    return evolve(tether, proof_at=at, good_at=None)
 
 
 def _take_status(tether: Tether, obs: DockStatus, now: BootNs, policy: TetherPolicy) -> Tether:
     if tether.dock not in {"", obs.dock}:
         return tether
-    at = BootNs(min(obs.evidence_at, now))
+    at = obs.evidence_at if obs.evidence_at < now else now
     words = [word(obs, bit) for bit in policy.required]
-    word_at = BootNs(max(tether.word_at, at))
+    word_at = tether.word_at if tether.word_at > at else at
     if False in words:
-        return replace(tether, status=obs, word_at=word_at, good_at=None, unseated=True)
-    delayed = at < max(tether.word_at, tether.barrier) or now >= at + policy.status_fresh_ms * MS
+        return evolve(tether, status=obs, word_at=word_at, good_at=None, unseated=True)
+    delayed = at < word_at or at < tether.barrier or now >= at + policy.status_fresh_ms * MS
     if None in words or delayed or not proof_fresh(tether, now, policy):
-        return tether if delayed else replace(tether, status=obs, word_at=word_at)
+        return tether if delayed else evolve(tether, status=obs, word_at=word_at)
     evidence_at = at if tether.state is TETHERED else tether.evidence_at
-    return replace(tether, status=obs, word_at=word_at, good_at=at, unseated=False, evidence_at=evidence_at)
+    return evolve(tether, status=obs, word_at=word_at, good_at=at, unseated=False, evidence_at=evidence_at)
 
 
 def word(status: DockStatus, bit: DockBit) -> bool | None:
     """What a STATUS says of a bit; None is "not known"."""
-    match bit:
-        case DockBit.SEATED:
-            return status.seated
-        case DockBit.MATED:
-            return status.mated
-        case DockBit.LOCKED:
-            return status.locked
-        case _:
-            assert_never(bit)
+    if bit is SEATED:
+        return status.seated
+    if bit is MATED:
+        return status.mated
+    if bit is LOCKED:
+        return status.locked
+    assert_never(bit)
+
+
+def stirred(before: Tether, after: Tether, now: BootNs, policy: TetherPolicy) -> bool:
+    """Whether what was taken in since ``before`` was settled may change what is found, or the latch."""
+    return (
+        after.unseated is not before.unseated
+        or out(after) is not out(before)
+        or proven(after, now, policy) is not (after.proven_since is not None)
+    )
+
+
+def out(tether: Tether) -> bool:
+    """The dock last said that the tablet is out."""
+    return tether.status is not None and tether.status.seated is False
 
 
 def proof_fresh(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
@@ -161,7 +181,7 @@ def proven(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
 
 def forget(tether: Tether, now: BootNs, policy: TetherPolicy) -> Tether:
     """After a sleep: what was known before it counts no more, and the start allowance runs anew."""
-    return replace(
+    return evolve(
         tether, proof_at=None, good_at=None, unseated=False, barrier=now,
         alarm_from=BootNs(now + policy.start_allowance_s * SECOND),
     )  # fmt: skip
@@ -188,7 +208,7 @@ def _reserve(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) ->
         return tether
     limit_ms = policy.tether.crank_ride_through_ms if extend else policy.tether.ride_through_ms
     more = max(0, min(limit_ms * MS - tether.reserved_ns, tether.budget_ns))
-    return replace(
+    return evolve(
         tether,
         extension=earned and not extend,
         reserved_ns=tether.reserved_ns + more,
@@ -235,7 +255,7 @@ def settle(
     """Bring the state in line with the evidence as of ``now``."""
     is_proven = proven(tether, now, policy.tether)
     if is_proven != (tether.proven_since is not None):
-        tether = replace(tether, proven_since=now if is_proven else None)
+        tether = evolve(tether, proven_since=now if is_proven else None)
     silent = not is_proven and not asleep and not tether.unseated and foreign is None
     # Taken before it is used; kept only if the state after this is UNCERTAIN.
     loss = (
@@ -254,7 +274,7 @@ def settle(
         else row.because
     )
     decision = Decision("tether", row.to.value, row.rule, because, now, evidence(after, now, policy.tether))
-    after = replace(after, decision=decision)
+    after = evolve(after, decision=decision)
     dock = foreign.dock if foreign is not None else after.dock
     effects: list[Effect] = change(TETHER_CHANGED, tether.state.value, decision, dock=dock or None)
     if row.to is FOREIGN and foreign is not None:
@@ -278,9 +298,9 @@ def _finding(tether: Tether, now: BootNs, policy: TetherPolicy, *, asleep: bool,
 def _enter(tether: Tether, to: TetherState, now: BootNs) -> Tether:
     """Change state; on the way out of a loss give back what was reserved and not used."""
     if to is UNCERTAIN:
-        return replace(tether, state=to, since=now)
+        return evolve(tether, state=to, since=now)
     used = min(now - (tether.evidence_at or 0), tether.reserved_ns)
-    return replace(
+    return evolve(
         tether, state=to, since=now, reserved_ns=0, extension=False,
         budget_ns=tether.budget_ns + tether.reserved_ns - used,
         evidence_at=tether.good_at if to is TETHERED else tether.evidence_at,
@@ -288,38 +308,45 @@ def _enter(tether: Tether, to: TetherState, now: BootNs) -> Tether:
 
 
 def _refill(tether: Tether, now: BootNs, policy: TetherPolicy) -> Tether:
-    full = policy.budget_ms * MS
-    if (
-        tether.state is TETHERED
-        and tether.budget_ns != full
-        and now >= tether.since + policy.refill_after_s * SECOND
-    ):
-        return replace(tether, budget_ns=full)
-    return tether
+    return evolve(tether, budget_ns=policy.budget_ms * MS) if now >= refill_at(tether, policy) else tether
 
 
-def deadlines(tether: Tether, policy: TetherPolicy) -> list[BootNs]:
-    """Every time at which this state may change by itself; some may be past."""
+def refill_at(tether: Tether, policy: TetherPolicy) -> BootNs:
+    """From when a step refills the budget; no deadline, for it can wait for the next observation."""
+    if tether.state is not TETHERED or tether.budget_ns == policy.budget_ms * MS:
+        return NEVER
+    return BootNs(tether.since + policy.refill_after_s * SECOND)
+
+
+def stale_at(tether: Tether, now: BootNs, policy: TetherPolicy) -> BootNs:
+    """When evidence that holds the tablet goes stale; ``NEVER`` if none does."""
+    earliest: int = NEVER
+    if tether.proven_since is None and tether.state is not TETHERED:
+        return NEVER
+    good_at, proof_at = tether.good_at, tether.proof_at
+    if good_at is not None and now < (at := good_at + policy.status_fresh_ms * MS):
+        earliest = at
+    if proof_at is not None and now < (at := proof_at + policy.proof_fresh_s * SECOND) < earliest:
+        earliest = at
+    return BootNs(earliest)
+
+
+def standing(tether: Tether, policy: TetherPolicy) -> list[BootNs]:
+    """The other times at which this state may change by itself; some may be past."""
     times = [grant.until for grant in tether.grants]
     match tether.state:
         case TetherState.TETHERED:
-            times += _staleness(tether, policy)
+            pass
         case TetherState.UNCERTAIN:
             times.append(ride_through_end(tether))
         case TetherState.UNKNOWN | TetherState.RESTRICTED | TetherState.FOREIGN:
             if tether.state is UNKNOWN:
                 times.append(tether.alarm_from)
             if tether.proven_since is not None:
-                times += [*_staleness(tether, policy), BootNs(tether.proven_since + policy.return_ms * MS)]
+                times.append(BootNs(tether.proven_since + policy.return_ms * MS))
         case _:
             assert_never(tether.state)
     return times
-
-
-def _staleness(tether: Tether, policy: TetherPolicy) -> list[BootNs]:
-    good = [] if tether.good_at is None else [BootNs(tether.good_at + policy.status_fresh_ms * MS)]
-    proof = [] if tether.proof_at is None else [BootNs(tether.proof_at + policy.proof_fresh_s * SECOND)]
-    return good + proof
 
 
 def evidence(tether: Tether, now: BootNs, policy: TetherPolicy) -> tuple[Evidence, ...]:

@@ -1,0 +1,88 @@
+"""Calm: most evidence says what the last said, and to settle it again would find what was found.
+
+A dock sends STATUS five times a second and a bus has ten signals a second. After each step the state has a
+note of how long nothing changes by itself. As long as that holds, evidence which stirs no part is taken in
+and no more is done. What stirs a part is said by the part, next to what it decides by.
+"""
+
+from __future__ import annotations
+
+from agent.core import ignition as ignition_
+from agent.core import power as power_
+from agent.core import tether as tether_
+from agent.core.evolve import evolve
+from agent.core.policy import Policy
+from agent.core.state import NEVER, Calm, Ignition, Power, State, Tether
+from agent.core.types import BootNs, CanSignal, DockStatus, Observation
+
+_EVIDENCE = (CanSignal, DockStatus)  # nothing but evidence, and the only ones that come all the time
+
+
+def take(state: State, obs: Observation, now: BootNs, policy: Policy) -> tuple[Tether, Ignition, Power]:
+    """Every part that keeps evidence, with an observation taken in. Decides nothing."""
+    ignition = ignition_.take(state.ignition, obs, now, policy.ignition)
+    return (
+        tether_.take(state.tether, obs, now, policy.tether),
+        ignition,
+        power_.take(state.power, obs, now, ignition, policy),
+    )
+
+
+def settled(state: State, policy: Policy) -> State:
+    """A state that was just settled, with its note; before the start nothing is settled."""
+    if not state.started:
+        return state
+    standing = _standing(state, policy)
+    due = min(standing, _stale_at(state.tether, state.ignition, state.now, policy))
+    calm = Calm(policy, until=tether_.refill_at(state.tether, policy.tether), standing=standing)
+    return evolve(state, calm=calm, due=due)
+
+
+def refreshed(state: State, obs: Observation, policy: Policy) -> State | None:
+    """A calm state with newer evidence that says the same; None where it has to be settled."""
+    calm = state.calm
+    if calm is None or calm.policy is not policy or not isinstance(obs, _EVIDENCE):
+        return None
+    now = obs.at if obs.at > state.now else state.now
+    if now >= state.due or now >= calm.until:
+        return None
+    if (
+        isinstance(obs, DockStatus)
+        and obs.authenticated
+        and power_.sample_due(state.power, now, policy.power)
+    ):
+        return None
+    tether, ignition, power = take(state, obs, now, policy)
+    if ignition is not state.ignition and ignition_.stirred(state.ignition, ignition, now, policy.ignition):
+        return None
+    if tether is not state.tether and tether_.stirred(state.tether, tether, now, policy.tether):
+        return None
+    if power is not state.power and power_.stirred(state.power, power):
+        return None
+    stale_at = _stale_at(tether, ignition, now, policy)
+    due = stale_at if stale_at < calm.standing else calm.standing
+    return evolve(state, now=now, tether=tether, ignition=ignition, power=power, due=due)
+
+
+def due_at(state: State, policy: Policy) -> BootNs:
+    """The next deadline of any state; ``NEVER`` if it has none."""
+    return min(_standing(state, policy), _stale_at(state.tether, state.ignition, state.now, policy))
+
+
+def _standing(state: State, policy: Policy) -> BootNs:
+    """The earliest deadline after the state's time that no evidence moves."""
+    times = [
+        *tether_.standing(state.tether, policy.tether),
+        *ignition_.standing(state.ignition, policy.ignition),
+        *power_.standing(state.power, policy.power),
+    ]
+    if state.asleep_until is not None:
+        times.append(state.asleep_until)
+    return min((time for time in times if time > state.now), default=NEVER)
+
+
+def _stale_at(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> BootNs:
+    """When the next evidence goes stale."""
+    tether_at = tether_.stale_at(tether, now, policy.tether)
+    ignition_at = ignition_.stale_at(ignition, now, policy.ignition)
+    return tether_at if tether_at < ignition_at else ignition_at
