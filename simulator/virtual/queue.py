@@ -118,7 +118,7 @@ class InlineQueue:
         self._dead = True
         if self._wake is not None:
             self._wake.cancel()
-        if not self._working:
+        if not self._working and not self._closed.done():
             self._bury()
 
     # --- turns ----------------------------------------------------------------------------------------
