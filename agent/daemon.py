@@ -79,6 +79,7 @@ class Daemon:
             queue=self._queue,
             sections={
                 **self._parts.sections,
+                "store": lambda: self._life.store,
                 "control": lambda: self._control.status(),
                 **({"trace": trace.status} if trace else {}),
             },

@@ -142,6 +142,7 @@ class Life:
             now=now,
             watchers=watchers,
         )
+        self.store: dict[str, object] = {"ok": True, "detail": ""}  # as `ivmactl status` shows it
         self._identity = identity
         self._marker = marker
         self._now = now
@@ -197,6 +198,7 @@ class Life:
             self.runtime.observe(observation)
 
     def store_health(self, ok: bool, detail: str) -> None:
+        self.store = {"ok": ok, "detail": detail}
         self.observe(StoreHealth(self._now(), ok, detail))
 
     def note(self, record: Record) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -39,6 +40,7 @@ class Agent:
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
+    file_bytes: int | None = None  # the most that a file of it may have; 0 is a full disk
 
     def __post_init__(self) -> None:
         self.config = self.folder / "agent.toml"
@@ -94,8 +96,12 @@ class Agent:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "agent", "run", "--config", str(self.config),
             cwd=ROOT, env={**os.environ, **self.environment, **environment},
-            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, preexec_fn=self._limit,
         )  # fmt: skip
+
+    def _limit(self) -> None:
+        if self.file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_bytes, self.file_bytes))
 
 
 async def stop(process: asyncio.subprocess.Process, within_s: float = WAIT_S) -> int:

@@ -36,6 +36,7 @@ async def test_each_verb_answers_in_its_documented_shape(tmp_path: Path) -> None
         assert status["can"]["powertrain"]["frames"] > 0
         assert status["enforcement"]["actions"]["logind"]["keeps_locked"] is False
         assert status["sync"]["link"] == "up"
+        assert status["store"] == {"ok": True, "detail": ""}
         assert status["runtime"]["dropped"] == 0
 
         code, why = await ask("why", "ignition")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -172,3 +173,18 @@ async def test_the_watchdog_is_fed_while_the_store_answers(tmp_path: Path) -> No
     async with agent.running():
         for _ in range(3):
             await agent.says("WATCHDOG=1")
+
+
+@looped
+async def test_a_disk_that_takes_nothing_stops_no_start_and_no_lock(tmp_path: Path) -> None:
+    agent = Agent(tmp_path, file_bytes=0)
+    agent.configure(bare(tmp_path))
+    async with agent.running() as process:
+        assert process.stdout is not None
+        said = json.loads(await process.stdout.readline())
+        assert (said["enforcement"], said["rule"]) == ("lock", "tether.no_evidence")
+        code, status = await agent.ask("status")
+        assert (code, status["tether"]["posture"]) == (1, "locked")
+        assert status["store"]["ok"] is False
+        assert status["store"]["detail"]
+        assert await stop(process, 10.0) == 0
