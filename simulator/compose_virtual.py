@@ -251,6 +251,7 @@ class World:
             body,
             self.dockwire,
             self.wiring,
+            self.events,
             self._physics_changed,
         )
         disk_folder = self._folder / "disk"
@@ -285,8 +286,7 @@ class World:
 
     def frames(self) -> list[bytes]:
         """For the CAN wire: what the vehicle's control units send now."""
-        self.physics.advance()
-        return self._sender.frames() if self.physics.battery_connected else []
+        return self._sender.frames(self.now) if self.physics.battery_connected else []
 
     def awake(self) -> bool:
         """For the CAN wire: whether the vehicle's bus is awake."""

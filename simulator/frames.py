@@ -21,6 +21,7 @@ class FrameSender:
         self._vehicle = vehicle
         self._due = [vehicle.at] * len(profile.frames)
         self._counters = [0] * len(profile.frames)
+        self._says = [[_SAYS[signal.kind] for signal in frame.signals] for frame in profile.frames]
         self._said: dict[tuple[int, tuple[Value, ...], int], bytes] = {}
 
     @property
@@ -28,16 +29,19 @@ class FrameSender:
         """When ``frames`` has something to say next, if the bus is awake then."""
         return min(self._due)
 
-    def frames(self) -> list[bytes]:
-        """Frames that are due at the vehicle's time, each a struct can_frame; late ones are sent once."""
+    def frames(self, at: BootNs | None = None) -> list[bytes]:
+        """Frames that are due, each a struct can_frame; late ones are sent once.
+
+        ``at`` is the vehicle's time, or a little later if nothing happens until then.
+        """
         vehicle, sent = self._vehicle, []
-        at, awake = vehicle.at, vehicle.bus_awake
+        at, awake = at or vehicle.at, vehicle.bus_awake
         for n, frame in enumerate(self._frames):
             if self._due[n] > at:
                 continue
             self._due[n] = BootNs(at + frame.period_ms * MS)
             if awake:
-                values = tuple(_SAYS[signal.kind](vehicle) for signal in frame.signals)
+                values = tuple([say(vehicle, at) for say in self._says[n]])
                 sent.append(self._encoded(n, values))
         return sent
 
@@ -56,18 +60,18 @@ class FrameSender:
         return data
 
 
-def _key(vehicle: Vehicle) -> KeyPosition:
+def _key(vehicle: Vehicle, _at: BootNs) -> KeyPosition:
     if vehicle.key is KeyPosition.OFF and vehicle.key_in:
         return KeyPosition.ACCESSORY  # KL_S without KL15
     return vehicle.key
 
 
 # What the vehicle's control units would say of it now.
-_SAYS: Mapping[SignalKind, Callable[[Vehicle], Value]] = {
+_SAYS: Mapping[SignalKind, Callable[[Vehicle, BootNs], Value]] = {
     SignalKind.IGNITION: _key,
-    SignalKind.ENGINE_SPEED: lambda vehicle: vehicle.rpm,
-    SignalKind.BATTERY: lambda vehicle: vehicle.vehicle_mv,
-    SignalKind.ALTERNATOR: lambda vehicle: vehicle.alternator_mv,
-    SignalKind.SPEED: lambda vehicle: vehicle.speed_dkmh,
-    SignalKind.READY: lambda vehicle: vehicle.engine is Engine.RUNNING,
+    SignalKind.ENGINE_SPEED: lambda vehicle, at: vehicle.rpm_at(at),
+    SignalKind.BATTERY: lambda vehicle, _at: vehicle.vehicle_mv,
+    SignalKind.ALTERNATOR: lambda vehicle, _at: vehicle.alternator_mv,
+    SignalKind.SPEED: lambda vehicle, _at: vehicle.speed_dkmh,
+    SignalKind.READY: lambda vehicle, _at: vehicle.engine is Engine.RUNNING,
 }

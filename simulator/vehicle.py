@@ -122,12 +122,16 @@ class Vehicle:
 
     @property
     def rpm(self) -> int:
-        since = self.at - self._engine_since
+        return self.rpm_at(self.at)
+
+    def rpm_at(self, at: BootNs) -> int:
+        """Engine speed a little later, if nothing happens until then."""
+        since = at - self._engine_since
         match self.engine:
             case Engine.CRANKING:
                 return STARTER_RPM
             case Engine.RUNNING:
-                ripple = 8 * math.sin(2 * math.pi * self.at / (1.3 * SECOND) + self._phase)
+                ripple = 8 * math.sin(2 * math.pi * at / (1.3 * SECOND) + self._phase)
                 flare = max(0.0, 1 - since / CATCH_NS) * (CATCH_RPM - self.spec.idle_rpm)
                 # ours: a gear that gives 30 rpm per km/h above walking pace
                 return round(self.spec.idle_rpm + ripple + flare + 3 * max(0, self.speed_dkmh - 50))

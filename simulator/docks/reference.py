@@ -29,7 +29,6 @@ from drivers.docks.reference.codec import (
     Message,
     Nak,
     NakReason,
-    Output,
     Outputs,
     Pair,
     Ping,
@@ -51,6 +50,9 @@ NAK_PACE_NS = 200 * MS  # at most 5 NAK a second; docs/dock-link.md
 POWER_ON_RESET, BROWN_OUT_RESET, WATCHDOG_RESET = 0, 1, 2  # reset causes of this model; ours
 FIRMWARE = (1, 0)
 MODEL = "Simulated reference dock"
+# As plain numbers: flags of an enum take longer than all else that a STATUS is made of.
+_SEATED, _MATED = StatusBit.SEATED.value, StatusBit.MATED.value
+_LOCKED, _KL15 = StatusBit.LOCKED.value, StatusBit.KL15.value
 
 
 @dataclass(slots=True)
@@ -130,9 +132,10 @@ class ReferenceDock:
 
     def timer(self, at: BootNs) -> None:
         self._advance(at)
-        self._report_change(at)
         if at >= self._status_at:
             self._send_status(at)
+        else:
+            self._report_change(at)
 
     def set_inputs(self, at: BootNs, **changes: int | bool | None) -> None:
         """Change physical inputs (fields of ``Inputs``) at a time; what STATUS shows goes out at once."""
@@ -167,22 +170,25 @@ class ReferenceDock:
 
     def _shown(self) -> tuple[int, int, int]:
         bits = known = 0
+        inputs, actuators = self.inputs, self.actuators
         for which, value in (
-            (StatusBit.SEATED, self.inputs.seated),
-            (StatusBit.MATED, self.inputs.mated),
-            (StatusBit.LOCKED, self.actuators.locked(self.inputs)),
-            (StatusBit.KL15, self.inputs.kl15),
+            (_SEATED, inputs.seated),
+            (_MATED, inputs.mated),
+            (_LOCKED, actuators.locked(inputs)),
+            (_KL15, inputs.kl15),
         ):
             if value is not None:
                 known |= which
-                bits |= which if value else 0
-        return bits, known, self.actuators.faults(self.inputs)
+                if value:
+                    bits |= which
+        return bits, known, actuators.faults(inputs)
 
     def _send_status(self, at: BootNs) -> None:
         bits, known, faults = self._said = self._shown()
-        if sum(self.dropped.values()) > self._dropped_at_status:
+        dropped = self.dropped.total()
+        if dropped > self._dropped_at_status:
             faults |= DockFault.LINK_ERRORS.value
-        self._dropped_at_status = sum(self.dropped.values())
+            self._dropped_at_status = dropped
         self._status_counter += 1
         period = SLEEPY_STATUS_PERIOD_NS if self.actuators.cut_planned() else STATUS_PERIOD_NS
         self._status_at = BootNs(at + period)
@@ -295,7 +301,7 @@ class ReferenceDock:
             case Lease(milliseconds):
                 self.actuators.lease(milliseconds, at)
             case Outputs(mask, values):
-                self.actuators.set(Output(mask & 31), Output(values & 31))
+                self.actuators.set(mask & 31, values & 31)
             case PowerCutIn(seconds):
                 wanted = None if seconds == CANCEL_POWER_CUT else BootNs(at + seconds * SECOND)
                 return self.actuators.plan_cut(wanted)

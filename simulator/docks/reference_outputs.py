@@ -12,6 +12,10 @@ LONGEST_LEASE_OFF_NS = 2 * SECOND  # with KL15 off; docs/dock-link.md
 POWER_HOLD_NS = 120 * SECOND  # kept after the dead man fired; docs/dock-link.md
 CUT_NS = 10 * SECOND  # a cut lasts; docs/dock-link.md
 FALL_MV = 1000  # a fall that is reported at once, and as its lowest sample; docs/dock-link.md
+# As plain numbers: a STATUS looks at all of them, and flags of an enum are slow.
+_LATCH, _LED, _BUZZER = Output.LATCH.value, Output.LED.value, Output.BUZZER.value
+_POWER_HOLD, _SUPPLY_ENABLE = Output.POWER_HOLD.value, Output.SUPPLY_ENABLE.value
+_LATCH_FAULT, _DEAD_MAN_FAULT = DockFault.LATCH.value, DockFault.DEAD_MAN.value
 
 
 @dataclass(slots=True)
@@ -33,14 +37,14 @@ class Actuators:
     """Outputs with their dead man and the choreography of a power cut."""
 
     def __init__(self, at: BootNs) -> None:
-        self.outputs = Output.LED | Output.POWER_HOLD | Output.SUPPLY_ENABLE
+        self.bits = _LED | _POWER_HOLD | _SUPPLY_ENABLE
         self.start_dead_man(at)
         self._cut_at: BootNs | None = None
         self._cut_until: BootNs | None = None
 
     def start_dead_man(self, at: BootNs) -> None:
         """At the end of a lease and from reset: show it, and let go of the power later."""
-        self.outputs = (self.outputs | Output.LED) & ~Output.BUZZER
+        self.bits = (self.bits | _LED) & ~_BUZZER
         self._leased_at: BootNs | None = None
         self._lease_ns = 0
         self._hold_until: BootNs | None = BootNs(at + POWER_HOLD_NS)
@@ -48,8 +52,12 @@ class Actuators:
     def lease(self, milliseconds: int, at: BootNs) -> None:
         self._leased_at, self._lease_ns, self._hold_until = at, milliseconds * MS, None
 
-    def set(self, mask: Output, values: Output) -> None:
-        self.outputs = (self.outputs & ~mask) | (values & mask)
+    @property
+    def outputs(self) -> Output:
+        return Output(self.bits)
+
+    def set(self, mask: int, values: int) -> None:
+        self.bits = (self.bits & ~mask) | (values & mask)
 
     def plan_cut(self, at: BootNs | None) -> bool:
         """Plan a cut or take it back; False once it has begun, for then it is completed."""
@@ -66,27 +74,30 @@ class Actuators:
 
     def powered(self, inputs: Inputs) -> bool:
         """Whether the tablet gets its supply."""
-        wanted = bool(inputs.kl15) or Output.POWER_HOLD in self.outputs
-        return wanted and Output.SUPPLY_ENABLE in self.outputs and not self.cutting()
+        wanted = bool(inputs.kl15 or self.bits & _POWER_HOLD)
+        return wanted and bool(self.bits & _SUPPLY_ENABLE) and not self.cutting()
 
     def locked(self, inputs: Inputs) -> bool | None:
         if inputs.seated is None:
             return None
-        return inputs.seated and Output.LATCH in self.outputs and not inputs.latch_jammed
+        return inputs.seated and bool(self.bits & _LATCH) and not inputs.latch_jammed
 
     def faults(self, inputs: Inputs) -> int:
-        faults = DockFault(inputs.wired_faults)
+        faults = inputs.wired_faults
         if inputs.latch_jammed:
-            faults |= DockFault.LATCH
+            faults |= _LATCH_FAULT
         if self._leased_at is None:
-            faults |= DockFault.DEAD_MAN
-        return faults.value
+            faults |= _DEAD_MAN_FAULT
+        return faults
 
     def next_deadline(self, inputs: Inputs) -> BootNs | None:
         # A cut that outlasts its 10 s waits for KL15, which is an input and needs no deadline.
         cut_until = self._cut_until if inputs.kl15 else None
-        candidates = (self._lease_ends(inputs), self._hold_until, self._cut_at, cut_until)
-        return min((at for at in candidates if at is not None), default=None)
+        first = self._lease_ends(inputs)
+        for at in (self._hold_until, self._cut_at, cut_until):
+            if at is not None and (first is None or at < first):
+                first = at
+        return first
 
     def advance(self, at: BootNs, inputs: Inputs) -> bool:
         """Let time pass up to ``at``; True when the dead man fired."""
@@ -96,7 +107,7 @@ class Actuators:
             self.start_dead_man(lease_ends)
         if self._hold_until is not None and at >= self._hold_until:
             self._hold_until = None
-            self.outputs &= ~Output.POWER_HOLD
+            self.bits &= ~_POWER_HOLD
         cut_at = self._cut_at
         if cut_at is not None and at >= cut_at:
             self._cut_at, self._cut_until = None, BootNs(cut_at + CUT_NS)
@@ -108,7 +119,8 @@ class Actuators:
         if self._leased_at is None:
             return None
         longest = LONGEST_LEASE_NS if inputs.kl15 else LONGEST_LEASE_OFF_NS
-        return BootNs(self._leased_at + min(self._lease_ns, longest))
+        lease_ns = self._lease_ns
+        return BootNs(self._leased_at + (lease_ns if lease_ns < longest else longest))
 
 
 class VoltageMeter:

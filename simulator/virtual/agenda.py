@@ -12,8 +12,8 @@ from agent.core.types import BootNs
 class Turning(Protocol):
     """Something with callbacks that are due now: an event loop."""
 
-    def turn(self) -> bool:
-        """Run all of them, and those that they make due. Whether there were any."""
+    def turn(self) -> None:
+        """Run all of them, and those that they make due. ``Agenda.busy`` says that there are some."""
 
 
 class Entry:
@@ -42,6 +42,7 @@ class Agenda:
         self._heap: list[tuple[int, int, Entry]] = []
         self._made = 0
         self._loops: tuple[Turning, ...] = ()
+        self.busy = False  # a loop has something ready
 
     def at(self, at: BootNs, call: Callable[[], None], owner: object = None) -> Entry:
         """Call at a time; one that has passed is the present."""
@@ -55,7 +56,7 @@ class Agenda:
     def take_away(self, owner: object) -> list[Entry]:
         """Take everything of an owner off the agenda; in the order in which it would have happened."""
         mine = sorted(item for item in self._heap if item[2].owner is owner)
-        self._heap = [item for item in self._heap if item[2].owner is not owner]
+        self._heap[:] = [item for item in self._heap if item[2].owner is not owner]
         heapify(self._heap)
         return [entry for _, _, entry in mine if entry.call is not None]
 
@@ -92,19 +93,21 @@ class Agenda:
         self.now = entry.at
         self.ran += 1
         call()
-        self._turn()
+        if self.busy:
+            self._turn()
 
     def run_until(self, at: BootNs) -> None:
         """Let everything happen that is due up to and at ``at``; it is then that time."""
         self._turn()
-        while self._heap and self._heap[0][0] <= at:
+        heap = self._heap
+        while heap and heap[0][0] <= at:
             self.step()
         self.now = BootNs(max(self.now, at))
 
     def _turn(self) -> None:
         """No time passes while a loop has something ready, also by what another one did."""
-        again = True
-        while again:
-            again = False
+        self.busy = True
+        while self.busy:
+            self.busy = False
             for loop in self._loops:
-                again = loop.turn() or again
+                loop.turn()

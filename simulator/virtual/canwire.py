@@ -50,7 +50,7 @@ class CanWire:
         self._heads = heads
         self._listener: Listener | None = None
         self._entry: Entry | None = None
-        self._last: dict[bytes, bytes] = {}  # by id, for the frozen knob
+        self._last: Sequence[bytes] = ()  # frames, for the frozen knob
         self._foreign_at = BootNs(0)
 
     @property
@@ -89,9 +89,10 @@ class CanWire:
         self._entry = None
         frames = self._source.frames()
         if self.frozen:
-            frames = [self._last.get(frame[:ID_BYTES], frame) for frame in frames]
-        elif frames:
-            self._last.update((frame[:ID_BYTES], frame) for frame in frames)
+            last = {frame[:ID_BYTES]: frame for frame in self._last}
+            frames = [last.get(frame[:ID_BYTES], frame) for frame in frames]
+        elif len(frames) >= len(self._last):  # all of them, not only the quick ones
+            self._last = frames
         if self.foreign_period_ns:
             frames = [*frames, *self._foreign()]
         if frames and self._listener is not None and not self.silent:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from agent.core.types import SECOND, BootNs
@@ -117,6 +118,7 @@ class DockWire:
         self.lose_permille = self.flip_permille = self.split_bytes = 0
         self.merge_ns = self.delay_ns = 0
         self.duplicate_permille = self.replay_permille = 0
+        self.plugged: Callable[[], None] = lambda: None  # called when something else is at the other end
         self.asleep = False  # the tablet is suspended: its port hears nothing
         self.carried = [0, 0]  # bytes put on the line: to the dock, to the tablet
         self.dropped = 0  # bytes that nobody heard
@@ -154,9 +156,9 @@ class DockWire:
         self._settle()
 
     @property
-    def present(self) -> bool:
-        """Whether there is something at the tablet's path."""
-        return self._behind is not None
+    def behind(self) -> Living | None:
+        """What is at the other end of the tablet's path."""
+        return self._behind
 
     def _settle(self) -> None:
         behind = self._fault if self._faulty else self._life
@@ -169,6 +171,7 @@ class DockWire:
         port, self._port = self._port, None
         for way in self._ways:
             way.bucket = []
+        self.plugged()
         if port is not None:
             port.lost()
             if behind is not None:
@@ -228,27 +231,38 @@ class DockWire:
         self._carry(data, 1)
 
     def _carry(self, data: bytes, to_tablet: int) -> None:
+        now = self._agenda.now
         self.carried[to_tablet] += len(data)
         self._tally(bool(to_tablet), data)
         if self._events.wanted(DockBytes):
-            self._events.emit(DockBytes(self._agenda.now, bool(to_tablet), len(data)))
+            self._events.emit(DockBytes(now, bool(to_tablet), len(data)))
         way = self._ways[to_tablet]
         for piece in self._pieces(data, to_tablet):
-            began = max(way.free_at, self._agenda.now)
-            way.free_at = began + len(piece) * self._byte_ns
+            way.free_at = (way.free_at if way.free_at > now else now) + len(piece) * self._byte_ns
             at = way.free_at + self.delay_ns
             if self.merge_ns:
                 at = -(-at // self.merge_ns) * self.merge_ns
                 if at <= way.last_at and way.bucket:
                     way.bucket.append(piece)
                     continue
-            way.last_at = at = max(at, way.last_at)
-            way.bucket = [piece]
-            self._deliver_at(BootNs(at), way.bucket, way, to_tablet)
+                pieces = way.bucket = [piece]
+            else:
+                pieces = [piece]
+            way.last_at = at if at > way.last_at else way.last_at
+            arrive = partial(self._arrive, self._era, pieces, way, to_tablet)
+            self._agenda.at(BootNs(way.last_at), arrive)
 
     def _pieces(self, data: bytes, to_tablet: int) -> list[bytes]:
         """What of a write arrives, after everything that the knobs do to it."""
         writes = [data]
+        if not (
+            self.lose_permille
+            or self.flip_permille
+            or self.split_bytes
+            or self.duplicate_permille
+            or self.replay_permille
+        ):
+            return writes
         if self.duplicate_permille and self._happens(self.duplicate_permille):
             writes.append(data)
         if to_tablet and self.replay_permille and self._kept and self._happens(self.replay_permille):
@@ -271,19 +285,14 @@ class DockWire:
     def _happens(self, permille: int) -> bool:
         return self._rng.randrange(1000) < permille
 
-    def _deliver_at(self, at: BootNs, bucket: list[bytes], way: _Way, to_tablet: int) -> None:
-        era = self._era
-
-        def arrive() -> None:
-            if way.bucket is bucket:
-                way.bucket = []
-            data = bucket[0] if len(bucket) == 1 else b"".join(bucket)
-            if era == self._era:
-                self._arrived(data, to_tablet)
-            else:
-                self.dropped += len(data)
-
-        self._agenda.at(at, arrive)
+    def _arrive(self, era: int, pieces: Sequence[bytes], way: _Way, to_tablet: int) -> None:
+        if pieces is way.bucket:
+            way.bucket = []
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if era == self._era:
+            self._arrived(data, to_tablet)
+        else:
+            self.dropped += len(data)
 
     def _arrived(self, data: bytes, to_tablet: int) -> None:
         if not to_tablet:

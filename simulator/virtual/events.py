@@ -6,7 +6,7 @@ times *within* an observation or an effect are the tablet's; ``World.clock.boote
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -79,7 +79,7 @@ class Usable(Event):
 
 @dataclass(frozen=True, slots=True)
 class Held(Event):
-    """``linked``: its own dock has power and is at the other end of the tablet's wire. ``held``: seated too."""
+    """``linked``: its own dock has power and is behind the tablet's wire. ``held``: it is seated too."""
 
     held: bool
     linked: bool
@@ -186,6 +186,7 @@ class Events:
     def __init__(self) -> None:
         self._watches: defaultdict[type[Event], list[Callable[[Event], None]]] = defaultdict(list)
         self._for_all: list[Watch] = []
+        self._queue: deque[Event] = deque()
 
     def subscribe(self, watch: Watch, *kinds: type[Event]) -> None:
         """Call ``watch`` for events of these kinds; without kinds for every event."""
@@ -199,6 +200,18 @@ class Events:
         return bool(self._for_all) or kind in self._watches
 
     def emit(self, event: Event) -> None:
+        """Tell of an event. What a watch emits is told after it, so that all see the same order."""
+        self._queue.append(event)
+        if len(self._queue) > 1:
+            return
+        try:
+            while self._queue:
+                self._tell(self._queue[0])
+                self._queue.popleft()
+        finally:
+            self._queue.clear()
+
+    def _tell(self, event: Event) -> None:
         for watch in self._watches.get(type(event), ()):
             watch(event)
         for watch in self._for_all:

@@ -84,11 +84,9 @@ class VirtualLoop(_Loop):
             self._inside = False
             asyncio._set_running_loop(before)
 
-    def turn(self) -> bool:
-        if not self._ready or self._frozen_at is not None or self._inside:
-            return False
-        self.enter(_nothing)
-        return True
+    def turn(self) -> None:
+        if self._ready and self._frozen_at is None and not self._inside:
+            self.enter(_nothing)
 
     @property
     def frozen(self) -> bool:
@@ -109,6 +107,7 @@ class VirtualLoop(_Loop):
         self._frozen_at = None
         frozen, self._frozen = self._frozen, []
         self._agenda.give_back(frozen, slept)
+        self._agenda.busy = True
 
     def kill(self) -> None:
         """End at this instant: not a line of the process runs any more, as after SIGKILL."""
@@ -147,8 +146,12 @@ class VirtualLoop(_Loop):
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         if not self.dead:
-            self._ready.append(handle)
+            self._make_ready(handle)
         return handle
+
+    def _make_ready(self, handle: asyncio.Handle) -> None:
+        self._ready.append(handle)
+        self._agenda.busy = self._agenda.busy or not self._inside
 
     def call_soon_threadsafe(
         self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
@@ -180,7 +183,7 @@ class VirtualLoop(_Loop):
         handle = _Timer((at - self._origin) / SECOND, callback, args, self, context)
 
         def due() -> None:
-            self._ready.append(handle)
+            self._make_ready(handle)
 
         if self.dead:
             handle.entry = Entry(BootNs(at), due, self)

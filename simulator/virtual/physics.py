@@ -15,6 +15,7 @@ from simulator.tablet import Power, Tablet
 from simulator.vehicle import Engine, Vehicle
 from simulator.virtual.agenda import Agenda, Entry
 from simulator.virtual.dockwire import DockWire
+from simulator.virtual.events import Events, Held, Supply
 
 DOCK_MV = 12_000  # ours: what a dock's converter gives
 BROWN_OUT_MV = 5_000  # ours: below this at its input the dock's microcontroller stops
@@ -55,6 +56,7 @@ class Physics:
         tablet: Tablet,
         wire: DockWire,
         wiring: Wiring,
+        events: Events,
         on_change: Callable[[], None],
     ) -> None:
         self.place = Place.SEATED
@@ -68,15 +70,18 @@ class Physics:
         self._tablet = tablet
         self._wire = wire
         self._wiring = wiring
+        self._events = events
         self._on_change = on_change
+        self._held = (False, False)
         self._entry: Entry | None = None
-        self._outputs = dock.actuators.outputs
+        self._outputs = dock.actuators.bits
         wire.own.fed = self._dock_was_told
+        wire.plugged = self._look_whether_held
         self._foreign.set_inputs(agenda.now, seated=False)
 
     def _dock_was_told(self) -> None:
         """The dock took bytes: a command may have switched the tablet's supply."""
-        if self._dock.actuators.outputs != self._outputs:
+        if self._dock.actuators.bits != self._outputs:
             self._agenda.after(0, self.sync)
 
     def put(self, place: Place) -> None:
@@ -122,9 +127,20 @@ class Physics:
         vehicle.tablet_ma = tablet.supply_ma if in_own else 0
         if not dark:
             self._wire.own.kick()
-        self._outputs = dock.actuators.outputs
+        self._outputs = dock.actuators.bits
+        self._look_whether_held()
+        if self._events.wanted(Supply):
+            self._events.emit(Supply(now, vehicle.vehicle_mv, vehicle.tablet_ma))
         self._come_back(now)
         self._on_change()
+
+    def _look_whether_held(self) -> None:
+        own = self._wire.own
+        linked = not own.dark and self._wire.behind is own
+        held = self.place is Place.SEATED and linked
+        if (held, linked) != self._held:
+            self._held = held, linked
+            self._events.emit(Held(self._agenda.now, held, linked))
 
     def _brown_out(self, too_low: bool, now: BootNs) -> None:
         own = self._wire.own
