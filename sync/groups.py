@@ -215,8 +215,9 @@ class GroupCommit:
 
     def release(self) -> None:
         """Let go of the file."""
-        if self._store is not None:
-            self._store.close()
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
 
     def _the_store(self) -> Store:
         if self._store is None:

@@ -163,24 +163,29 @@ class InlineQueue:
             self._turned(last=turn.last)
 
     def _turned(self, *, last: bool) -> None:
-        self._busy = False
         if self._dead:
             return
-        for answer in self._answers:
-            self._loop.call_soon(answer)
-        self._answers.clear()
+        self._tell()
         if last:
             self._finish()
         else:
+            self._busy = False
             self._schedule()
 
     def _finish(self) -> None:
+        """Let go of the file, which is the last work of the disk; from here on it stays busy."""
         self._group.end()
         self._group.release()
+        self._tell()
+        if spent := self._spent_ns():
+            self._loop.call_later(spent / SECOND, self._closed.set_result, None)
+        else:
+            self._closed.set_result(None)
+
+    def _tell(self) -> None:
         for answer in self._answers:
             self._loop.call_soon(answer)
         self._answers.clear()
-        self._closed.set_result(None)
 
     def _bury(self) -> None:
         self._group.release()

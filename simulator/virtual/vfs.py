@@ -76,8 +76,10 @@ def attached(disk: Disk) -> Iterator[Disk]:
         shim.detach(disk)
         disk.stop()
         disk.close()
-        if shim.defects:  # SQLite was told of an input/output error; nobody else was told of anything
-            raise shim.defects.pop()
+        defects = shim.defects.copy()
+        shim.defects.clear()
+        if defects:  # SQLite was told of an input/output error; nobody else was told of anything
+            raise defects[0]
 
 
 @functools.cache

@@ -6,6 +6,7 @@ refused was put in again and is there once; the chains hold; and nothing was tak
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from agent.core.records import Record, Stream
 from simulator.virtual.disk import Disk, Operation
 from sync.errors import StoreError
-from sync.store import Store
+from sync.store import MIN_QUOTA, Store
 from tests.disk_rig import disk_at
 from tests.store_rig import Rig, alarm, audit, noise, read_all, sample, state
 
@@ -47,14 +48,15 @@ class Life:
         return self._store
 
     def group(self) -> list[Record]:
-        records = []
-        for _ in range(self.source.randrange(1, 5)):
-            self._number += 1
-            records.append(self.source.choice(MAKERS)(self._number))
+        count = self.source.randrange(1, 5)
+        records = [self.source.choice(MAKERS)(self.number()) for _ in range(count)]
         if self.source.random() < 0.1:
-            self._number += 1
-            records.append(state(self._number, noise(self.source, 20_000)))
+            records.append(state(self.number(), noise(self.source, 20_000)))
         return records
+
+    def number(self) -> int:
+        self._number += 1
+        return self._number
 
     def append(self, records: list[Record]) -> None:
         remember = str(records[-1].at).encode()
@@ -205,3 +207,76 @@ def test_errors_that_last(tmp_path: Path, kinds: Iterable[Operation], length: in
     for bad in range(1, 250, 3):
         refused += live(tmp_path / str(bad), bad, at(bad, length, kinds)).refused
     assert refused > 10
+
+
+def test_a_refused_commit_that_shed_what_was_before_it_stays_and_is_alarmed(tmp_path: Path) -> None:
+    """It cannot be taken back: there would be no head left. Twice there is better than gone."""
+    with disk_at(tmp_path / "disk") as disk:
+        rig = Rig(disk.folder / "queue.sqlite", quotas=dict.fromkeys(Stream, MIN_QUOTA))
+        store = rig.open()
+        store.append([state(1)])
+        much = [state(n, noise(rig.random, 400_000)) for n in range(2, 20)]
+        disk.on_operation = lambda operation: setattr(disk, "io_errors", operation is Operation.SYNC)
+        with pytest.raises(StoreError):
+            store.append(much)
+        disk.on_operation = lambda operation: None
+        disk.io_errors = False
+        store.append([state(20)])
+        found = read_all(store, Stream.STATE)
+        assert found.gaps == [(1, found.gaps[0][1], "quota")]
+        assert [row.at for row in found.rows.values()][-2:] == [19, 20]
+        assert [row.kind for row in read_all(store, Stream.ALARM).rows.values()] == ["queue.shed"]
+        store.close()
+
+
+# --- no room, no writing ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("knob", ["full", "read_only", "io_errors"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_disk_that_refuses_for_a_while(tmp_path: Path, knob: str, seed: int) -> None:
+    """While it does, what is there can be read and acknowledged; afterwards everything works."""
+    with disk_at(tmp_path / "disk") as disk:
+        life = Life(disk, seed)
+        for _ in range(12):
+            life.insist(life.group())
+        for _ in range(8):
+            setattr(disk, knob, True)
+            records = life.group()
+            for size in (900_000, 900_000, 0):  # a full disk may have room within its files
+                try:
+                    life.append(records)
+                    records = []
+                except StoreError:
+                    life.refused += 1
+                records.append(state(life.number(), noise(life.source, size)))
+            if life.source.random() < 0.3:  # the process ends meanwhile, and the next one starts so
+                life.close()
+                with contextlib.suppress(StoreError):
+                    _ = life.store
+            elif knob == "full":
+                assert life.store.read_batch(Stream.STATE, 0, 1_000) is not None
+            setattr(disk, knob, False)
+            life.insist(records)
+            life.acknowledge()
+            life.check()
+        disk.stop()
+        life.close()
+        disk.power_cut(life.source)
+        life.check()
+        life.close()
+        assert life.refused > 8
+
+
+@pytest.mark.parametrize("knob", ["full", "read_only", "io_errors"])
+def test_a_first_start_on_a_disk_that_refuses(tmp_path: Path, knob: str) -> None:
+    with disk_at(tmp_path / "disk") as disk:
+        rig = Rig(disk.folder / "queue.sqlite")
+        setattr(disk, knob, True)
+        with pytest.raises(StoreError, match=r"queue\.sqlite: "):
+            rig.open()
+        setattr(disk, knob, False)
+        store = rig.open()
+        assert store.damaged is None
+        assert store.append([alarm(1)]) == {Stream.ALARM: 1}
+        store.close()
