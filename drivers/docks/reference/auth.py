@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import hmac
 
-from drivers.docks.reference.codec import TAG_SIZE, Frame, Message, Reason, Trailer, signed_bytes
+from drivers.docks.reference.codec import TAG_SIZE, Frame, Message, Reason, Trailer, enclose, signed_bytes
 
 KEY_SIZE = 32  # bytes; docs/dock-link.md
 MAC_SIZE = 16  # bytes; docs/dock-link.md
@@ -46,7 +46,7 @@ class Session:
     """One end of a session: tags what it sends, accepts each frame of the other end once and in order."""
 
     def __init__(self, key: bytes, sends: Direction) -> None:
-        self._key = key
+        self._mac = hmac.new(key, digestmod="sha256")
         self._sends = bytes((sends,))
         self._receives = bytes((1 - sends,))
         self._sent = 0
@@ -54,10 +54,12 @@ class Session:
 
     def seal(self, message: Message, sequence: int, *, ack_wanted: bool = False) -> Frame:
         """A frame with the next counter and its tag."""
-        self._sent += 1
-        signed = signed_bytes(message, sequence, ack_wanted=ack_wanted, authenticated=True)
-        tag = self._tag(self._sends, self._sent, signed)
-        return Frame(message, sequence, ack_wanted, Trailer(self._sent, tag))
+        _, trailer = self._sign(message, sequence, ack_wanted)
+        return Frame(message, sequence, ack_wanted, trailer)
+
+    def packet(self, message: Message, sequence: int, *, ack_wanted: bool = False) -> bytes:
+        """The bytes on the wire of what ``seal`` makes."""
+        return enclose(*self._sign(message, sequence, ack_wanted))
 
     def check(self, frame: Frame) -> Reason | None:
         """Accept a frame that a decoder read (None) and move the counter on, or say why not."""
@@ -69,6 +71,12 @@ class Session:
         self._received = trailer.counter
         return None
 
+    def _sign(self, message: Message, sequence: int, ack_wanted: bool) -> tuple[bytes, Trailer]:
+        self._sent += 1
+        signed = signed_bytes(message, sequence, ack_wanted=ack_wanted, authenticated=True)
+        return signed, Trailer(self._sent, self._tag(self._sends, self._sent, signed))
+
     def _tag(self, direction: bytes, counter: int, signed: bytes) -> bytes:
-        said = direction + counter.to_bytes(4, "little") + signed
-        return hmac.digest(self._key, said, "sha256")[:TAG_SIZE]
+        mac = self._mac.copy()  # the key is hashed in once a session
+        mac.update(direction + counter.to_bytes(4, "little") + signed)
+        return mac.digest()[:TAG_SIZE]

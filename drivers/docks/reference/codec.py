@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import struct
 import zlib
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 VERSION = 1  # the version of the link that this module speaks
@@ -87,8 +88,9 @@ class Message:
         Raises:
             LocalProtocolError: a field does not fit its place.
         """
+        names: Iterable[str] = self.__slots__
         try:
-            return self.LAYOUT.pack(*(getattr(self, each.name) for each in fields(self)))
+            return self.LAYOUT.pack(*[getattr(self, name) for name in names])
         except struct.error as error:
             raise LocalProtocolError(f"{self} does not fit its layout: {error}") from None
 
@@ -271,9 +273,13 @@ def signed_bytes(message: Message, sequence: int, *, ack_wanted: bool, authentic
 def encode(frame: Frame) -> bytes:
     """The bytes of a frame on the wire, with the closing 0x00."""
     tagged = frame.trailer is not None
-    whole = signed_bytes(frame.message, frame.sequence, ack_wanted=frame.ack_wanted, authenticated=tagged)
-    if frame.trailer is not None:
-        whole += _TRAILER.pack(frame.trailer.counter, frame.trailer.tag)
+    signed = signed_bytes(frame.message, frame.sequence, ack_wanted=frame.ack_wanted, authenticated=tagged)
+    return enclose(signed, frame.trailer)
+
+
+def enclose(signed: bytes, trailer: Trailer | None) -> bytes:
+    """The bytes on the wire of what a tag covers and its trailer."""
+    whole = signed if trailer is None else signed + _TRAILER.pack(trailer.counter, trailer.tag)
     return _stuff(whole + _CRC.pack(zlib.crc32(whole))) + b"\0"
 
 
@@ -316,7 +322,7 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        self._held = b""
         self._skipping = False
 
     def feed(self, data: bytes) -> list[Frame | Dropped]:
@@ -326,21 +332,21 @@ class Decoder:
         for part in ended:
             self._hold(part, out)
             if self._held:
-                out.append(decode(bytes(self._held)))
-                self._held.clear()
+                out.append(decode(self._held))
+                self._held = b""
             self._skipping = False
-        self._hold(begun, out)
+        if begun:
+            self._hold(begun, out)
         return out
 
     def _hold(self, part: bytes, out: list[Frame | Dropped]) -> None:
         if self._skipping:
             return
-        if len(self._held) + len(part) > MAX_PACKET:
+        self._held += part
+        if len(self._held) > MAX_PACKET:
             out.append(Dropped(Reason.LENGTH))
-            self._held.clear()
+            self._held = b""
             self._skipping = True
-        else:
-            self._held += part
 
 
 def padded(text: str, size: int) -> bytes:
@@ -363,18 +369,21 @@ def unpadded(raw: bytes) -> str:
     return raw.rstrip(b"\0").decode("ascii", "backslashreplace")
 
 
+_CODES = [bytes((length + 1,)) for length in range(MAX_WHOLE + 1)]  # by the length of a run
+
+
 def _stuff(whole: bytes) -> bytes:
     """COBS of at most MAX_WHOLE bytes: no run is long enough for the code 255."""
-    return b"".join(bytes((len(run) + 1,)) + run for run in whole.split(b"\0"))
+    return b"".join([_CODES[len(run)] + run for run in whole.split(b"\0")])
 
 
 def _unstuff(packet: bytes) -> bytes | None:
-    runs: list[bytes] = []
+    whole = bytearray(packet)
     at, size = 0, len(packet)
     while at < size:
-        end = at + packet[at]
-        if end == at or end > size:
+        code = whole[at]
+        whole[at] = 0
+        if code == 0:
             return None
-        runs.append(packet[at + 1 : end])
-        at = end
-    return b"\0".join(runs)
+        at += code
+    return bytes(whole[1:]) if at == size else None

@@ -73,7 +73,7 @@ class Courier:
 
     def start(self, sequence: int, under: Session | None, at: BootNs) -> Outstanding | None:
         """The next command to send, now outstanding; None when one already is, or none can go."""
-        if self.outstanding is not None:
+        if self.outstanding is not None or not self._waiting:
             return None
         for kind in ORDER:
             if kind in self._waiting and (kind is Hello or under is not None):
@@ -124,11 +124,15 @@ class Courier:
 
     def expired(self, at: BootNs) -> list[Message]:
         """Drop what waited too long to be still wanted."""
+        if not self._waiting:
+            return []
         old = [kind for kind, (_, asked) in self._waiting.items() if at >= asked + COMMAND_LIFE_NS]
         return self.forget(*old)
 
     def expires_at(self) -> BootNs | None:
-        return min((BootNs(asked + COMMAND_LIFE_NS) for _, asked in self._waiting.values()), default=None)
+        if not self._waiting:
+            return None
+        return BootNs(min(asked for _, asked in self._waiting.values()) + COMMAND_LIFE_NS)
 
 
 def _merged(older: Message, newer: Message) -> Message:

@@ -23,7 +23,8 @@ _OUTPUT_BITS = (
 )
 # Plain ints: arithmetic on enum flags would cost more than all the rest of a STATUS.
 _SEATED, _MATED, _LOCKED, _KL15 = (bit.value for bit in StatusBit)
-_FAULTS = sum(fault.value for fault in DockFault)
+_FAULT_BITS = sum(fault.value for fault in DockFault)
+_FAULTS = [DockFault(bits) for bits in range(_FAULT_BITS + 1)]
 
 
 def outputs(wanted: DriveOutputs) -> Outputs:
@@ -57,20 +58,16 @@ def dock_status(
         dock=dock,
         evidence_at=evidence_at,
         authenticated=authenticated,
-        seated=_bit(bits, known, _SEATED),
-        mated=_bit(bits, known, _MATED),
-        locked=_bit(bits, known, _LOCKED),
-        kl15=_bit(bits, known, _KL15),
+        seated=bool(bits & _SEATED) if known & _SEATED else None,
+        mated=bool(bits & _MATED) if known & _MATED else None,
+        locked=bool(bits & _LOCKED) if known & _LOCKED else None,
+        kl15=bool(bits & _KL15) if known & _KL15 else None,
         vehicle_mv=_available(status.vehicle_mv, NOT_AVAILABLE_U16),
         dock_mv=_available(status.dock_mv, NOT_AVAILABLE_U16),
         tablet_ma=_available(status.tablet_ma, NOT_AVAILABLE_I16),
         temperature_dc=_available(status.temperature_dc, NOT_AVAILABLE_I16),
-        faults=DockFault(status.faults & _FAULTS),
+        faults=_FAULTS[status.faults & _FAULT_BITS],
     )
-
-
-def _bit(bits: int, known: int, which: int) -> bool | None:
-    return bool(bits & which) if known & which else None
 
 
 def _available(value: int, not_available: int) -> int | None:

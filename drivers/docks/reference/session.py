@@ -62,6 +62,7 @@ LEASE_MS = 5000  # the longest that a dock grants; docs/dock-link.md
 STALE_NS = 5 * SECOND
 HELLO_NONCE_SIZE = 8  # bytes; docs/dock-link.md
 
+_ANSWERS = (Ack, Nak)
 _COMMANDS: dict[type[Message], str] = {Outputs: "outputs", PowerCutIn: "power_cut_in"}
 
 
@@ -125,10 +126,10 @@ class ReferenceSession:
         for item in self._decoder.feed(data):
             if isinstance(item, Dropped):
                 self._counts[item.reason.value] += 1
-            elif not item.to_tablet():
-                self._counts["misdirected"] += 1
-            else:
+            elif item.to_tablet():
                 self._receive(item, at, out)
+            else:
+                self._counts["misdirected"] += 1
         self._pump(at)
         return out
 
@@ -143,15 +144,16 @@ class ReferenceSession:
     # --- time ---
 
     def next_deadline(self) -> BootNs | None:
-        deadlines = [self._courier.expires_at(), self._stale_at()]
-        if self._up:
-            outstanding = self._courier.outstanding
-            deadlines += [
-                self._prover.due(),
-                None if outstanding is None else outstanding.again_at,
-                self._lease_at(),
-            ]
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        if not self._up:
+            return _first(self._courier.expires_at(), self._stale_at())
+        outstanding = self._courier.outstanding
+        return _first(
+            self._courier.expires_at(),
+            self._stale_at(),
+            self._prover.due(),
+            None if outstanding is None else outstanding.again_at,
+            self._lease_at(),
+        )
 
     def timer(self, at: BootNs) -> list[Observation]:
         out: list[Observation] = []
@@ -175,8 +177,10 @@ class ReferenceSession:
         self._prover.want()
 
     def _stale_at(self) -> BootNs | None:
-        opened = [each.evidence_at for each in (self._current, self._pending) if each is not None]
-        return BootNs(max(opened) + STALE_NS) if opened else None
+        current, pending = self._current, self._pending
+        if current is None or (pending is not None and pending.evidence_at > current.evidence_at):
+            current = pending
+        return None if current is None else BootNs(current.evidence_at + STALE_NS)
 
     def _retry(self, at: BootNs, out: list[Observation]) -> None:
         outstanding = self._courier.outstanding
@@ -249,7 +253,7 @@ class ReferenceSession:
             if isinstance(message, Status):
                 out.append(dock_status(self.name, at, opened.evidence_at, message, authenticated=True))
                 self._renew_lease(at, LEASE_AHEAD_NS)
-            elif isinstance(message, Ack | Nak):
+            elif isinstance(message, _ANSWERS):
                 self._on_answer(message, opened, at, out)
             else:
                 self._counts["unmatched"] += 1  # PONG: we send no PING
@@ -344,7 +348,7 @@ class ReferenceSession:
         if command.under is None:
             self._send(Frame(command.message, command.sequence))
         else:
-            self._send(command.under.seal(command.message, command.sequence, ack_wanted=True))
+            self._out += command.under.packet(command.message, command.sequence, ack_wanted=True)
 
     def _send(self, frame: Frame) -> None:
         self._out += encode(frame)
@@ -362,3 +366,11 @@ class ReferenceSession:
         command = _COMMANDS.get(type(message))
         if command is not None:
             out.append(DockCommandDone(at, self.name, command, outcome))
+
+
+def _first(*times: BootNs | None) -> BootNs | None:
+    first = None
+    for at in times:
+        if at is not None and (first is None or at < first):
+            first = at
+    return first
