@@ -12,6 +12,7 @@ same on every machine. Nothing here reads a clock, sleeps, or has a descriptor o
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import random
 import shutil
@@ -84,6 +85,7 @@ class World:
         self.seed = seed
         self.options = options = options or Options()
         self._exit = contextlib.ExitStack()
+        atexit.register(self.close)  # SQLite must not outlive the disk that is simulated under it
         self._folder = self._make_folder(options.folder)
         self._profile = _coarse(_profile(options.profile))
         self.agenda = Agenda()
@@ -117,6 +119,7 @@ class World:
 
     def close(self) -> None:
         """End everything, and remove the disk's folder if it was made here."""
+        atexit.unregister(self.close)
         self._exit.close()
 
     # --- what people do -------------------------------------------------------------------------------

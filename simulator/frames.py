@@ -5,29 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from agent.core.types import MS, BootNs, KeyPosition, SignalKind
-from drivers.vehicles.codec import Profile, Value
+from drivers.vehicles.codec import Frame, Profile, Value
 from simulator.vehicle import Engine, Vehicle
 
 # Where a sender's running number begins anew: a multiple of what any frame's counter holds (16 values, 256).
 COUNTERS = 256
-SAID_LIMIT = 16_384  # frames that are kept encoded; ours
+SAID_LIMIT = 256  # values of a frame that are kept encoded; ours
 
 
 class FrameSender:
     """Sends each frame of a profile at its period while the vehicle's bus is awake. Sans-IO."""
 
     def __init__(self, profile: Profile, vehicle: Vehicle) -> None:
-        self._frames = profile.frames
         self._vehicle = vehicle
-        self._due = [vehicle.at] * len(profile.frames)
-        self._counters = [0] * len(profile.frames)
-        self._says = [[_SAYS[signal.kind] for signal in frame.signals] for frame in profile.frames]
-        self._said: dict[tuple[int, tuple[Value, ...], int], bytes] = {}
+        self._senders = [_Sender(frame, vehicle.at) for frame in profile.frames]
 
     @property
     def next_due(self) -> BootNs:
         """When ``frames`` has something to say next, if the bus is awake then."""
-        return min(self._due)
+        return BootNs(min(sender.due for sender in self._senders))
 
     def frames(self, at: BootNs | None = None) -> list[bytes]:
         """Frames that are due, each a struct can_frame; late ones are sent once.
@@ -36,27 +32,41 @@ class FrameSender:
         """
         vehicle, sent = self._vehicle, []
         at, awake = at or vehicle.at, vehicle.bus_awake
-        for n, frame in enumerate(self._frames):
-            if self._due[n] > at:
-                continue
-            self._due[n] = BootNs(at + frame.period_ms * MS)
-            if awake:
-                values = tuple([say(vehicle, at) for say in self._says[n]])
-                sent.append(self._encoded(n, values))
+        for sender in self._senders:
+            if sender.due <= at:
+                sender.due = at + sender.period_ns
+                if awake:
+                    sent.append(sender.next(vehicle, BootNs(at)))
         return sent
 
-    def _encoded(self, n: int, values: tuple[Value, ...]) -> bytes:
-        """An idling vehicle says the same few things again and again."""
-        counter = self._counters[n]
-        self._counters[n] = (counter + 1) % COUNTERS
-        key = n, values, counter
-        data = self._said.get(key)
-        if data is None:
+
+class _Sender:
+    """One frame of the profile, as a control unit sends it."""
+
+    def __init__(self, frame: Frame, start: BootNs) -> None:
+        self.period_ns = frame.period_ms * MS
+        self.due: int = start
+        self._frame = frame
+        self._kinds = [signal.kind for signal in frame.signals]
+        self._says = [_SAYS[kind] for kind in self._kinds]
+        self._counter = 0
+        # An idling vehicle says the same few things again and again: the frames by counter, by value.
+        self._said: dict[tuple[Value, ...], dict[int, bytes]] = {}
+        self._values: tuple[Value, ...] = ()
+        self._same: dict[int, bytes] = {}  # what was said with these values
+
+    def next(self, vehicle: Vehicle, at: BootNs) -> bytes:
+        values = tuple([say(vehicle, at) for say in self._says])
+        if values != self._values:
             if len(self._said) >= SAID_LIMIT:
                 self._said.clear()
-            frame = self._frames[n]
-            kinds = (signal.kind for signal in frame.signals)
-            data = self._said[key] = frame.encode(dict(zip(kinds, values, strict=True)), counter)
+            self._values, self._same = values, self._said.setdefault(values, {})
+        counter = self._counter
+        self._counter = (counter + 1) % COUNTERS
+        data = self._same.get(counter)
+        if data is None:
+            said = dict(zip(self._kinds, values, strict=True))
+            data = self._same[counter] = self._frame.encode(said, counter)
         return data
 
 

@@ -126,17 +126,13 @@ class Vehicle:
 
     def rpm_at(self, at: BootNs) -> int:
         """Engine speed a little later, if nothing happens until then."""
-        since = at - self._engine_since
-        match self.engine:
-            case Engine.CRANKING:
-                return STARTER_RPM
-            case Engine.RUNNING:
-                ripple = 8 * math.sin(2 * math.pi * at / (1.3 * SECOND) + self._phase)
-                flare = max(0.0, 1 - since / CATCH_NS) * (CATCH_RPM - self.spec.idle_rpm)
-                # ours: a gear that gives 30 rpm per km/h above walking pace
-                return round(self.spec.idle_rpm + ripple + flare + 3 * max(0, self.speed_dkmh - 50))
-            case _:
-                return 0
+        if self.engine is Engine.RUNNING:
+            since = at - self._engine_since
+            ripple = 8 * math.sin(2 * math.pi * at / (1.3 * SECOND) + self._phase)
+            flare = (1 - since / CATCH_NS) * (CATCH_RPM - self.spec.idle_rpm) if since < CATCH_NS else 0.0
+            # ours: a gear that gives 30 rpm per km/h above walking pace
+            return round(self.spec.idle_rpm + ripple + flare + 3 * max(0, self.speed_dkmh - 50))
+        return STARTER_RPM if self.engine is Engine.CRANKING else 0
 
     @property
     def load_ma(self) -> int:

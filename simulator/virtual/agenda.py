@@ -47,7 +47,8 @@ class Agenda:
     def at(self, at: BootNs, call: Callable[[], None], owner: object = None) -> Entry:
         """Call at a time; one that has passed is the present."""
         entry = Entry(at if at > self.now else self.now, call, owner)
-        self._push(entry)
+        self._made += 1
+        heappush(self._heap, (entry.at, self._made, entry))
         return entry
 
     def after(self, delay_ns: int, call: Callable[[], None], owner: object = None) -> Entry:
@@ -65,11 +66,8 @@ class Agenda:
         for entry in entries:
             if entry.call is not None:
                 entry.at = BootNs(max(entry.at + later_ns, self.now))
-                self._push(entry)
-
-    def _push(self, entry: Entry) -> None:
-        self._made += 1
-        heappush(self._heap, (entry.at, self._made, entry))
+                self._made += 1
+                heappush(self._heap, (entry.at, self._made, entry))
 
     def add_loop(self, loop: Turning) -> None:
         self._loops = (*self._loops, loop)
