@@ -192,23 +192,23 @@ class ReferenceDock:
         self._status_counter += 1
         period = SLEEPY_STATUS_PERIOD_NS if self.actuators.cut_planned() else STATUS_PERIOD_NS
         self._status_at = BootNs(at + period)
+        powered = self.actuators.powered(self.inputs)
         message = Status(
             uptime_ms=(at - self._booted) // MS % 2**32,
             status_counter=self._status_counter,
             bits=bits,
             known=known,
             vehicle_mv=u16(self._voltage.report(at)),
-            dock_mv=u16(self.inputs.dock_mv if self.actuators.powered(self.inputs) else 0),
-            tablet_ma=i16(self.inputs.tablet_ma if self.actuators.powered(self.inputs) else 0),
+            dock_mv=u16(self.inputs.dock_mv if powered else 0),
+            tablet_ma=i16(self.inputs.tablet_ma if powered else 0),
             temperature_dc=i16(self.inputs.temperature_dc),
             faults=faults,
         )
         self._send(message, self._current)
 
     def _send(self, message: Message, under: Session | None) -> None:
-        frame = Frame(message, self._sequence) if under is None else under.seal(message, self._sequence)
-        self._sequence = (self._sequence + 1) % 256
-        self._out += encode(frame)
+        sequence, self._sequence = self._sequence, (self._sequence + 1) % 256
+        self._out += encode(Frame(message, sequence)) if under is None else under.packet(message, sequence)
 
     def _nak(self, sequence: int, reason: NakReason, at: BootNs, under: Session | None = None) -> None:
         """Refuse. Without a tag at most five times a second, so that noise cannot keep the dock busy."""
