@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -199,12 +200,13 @@ def test_a_replayer_plays_what_the_paired_dock_said(bed: Bed) -> None:
 
 def test_a_fault_lies_over_the_life_and_undoes_none_of_it(bed: Bed) -> None:
     wire, seen = bed.wire, []
-    for change in (
+    changes: list[Callable[[], None]] = [
         lambda: wire.plug(Behind.FOREIGN),
         lambda: wire.dock(None),
         lambda: wire.plug(None),
         lambda: wire.dock(wire.own),
-    ):
+    ]
+    for change in changes:
         change()
         seen.append(wire.behind)
     assert seen == [wire.foreign, wire.foreign, None, wire.own]
