@@ -77,6 +77,7 @@ class Script:
 
 def twin(rig: Rig, folder: Path, files: dict[str, bytes]) -> Rig:
     """Another rig on a copy of the files."""
+    folder.mkdir(exist_ok=True)
     for old in folder.iterdir():
         old.unlink()
     for name, content in files.items():
