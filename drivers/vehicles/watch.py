@@ -78,12 +78,13 @@ class CompiledProfile:
                 self._counts[meaning] = self._counts.get(meaning, 0) + 1
                 continue
             for slot, value in meaning.take(raw, at):
-                if slot.kind in SWITCHED:
+                if slot.switched:
                     signals.append(CanSignal(at, self._bus, slot.kind, value))
                 else:
                     measured[slot] = value
         self._counts["frames"] = self._counts.get("frames", 0) + count
-        signals += [CanSignal(at, self._bus, slot.kind, value) for slot, value in measured.items()]
+        if measured:
+            signals += [CanSignal(at, self._bus, slot.kind, value) for slot, value in measured.items()]
         return signals
 
     def _resolve(self, key: bytes) -> _Watch | str | None:
@@ -121,10 +122,11 @@ class CompiledProfile:
 class _Slot:
     """A signal of a frame, with the value last taken over."""
 
-    __slots__ = ("decode", "kind", "value")
+    __slots__ = ("decode", "kind", "switched", "value")
 
     def __init__(self, signal: Signal, size: int) -> None:
         self.kind = signal.kind
+        self.switched = signal.kind in SWITCHED
         self.decode = signal.decoder(size)
         self.value: Value | None = None
 
