@@ -85,8 +85,10 @@ async def run(folder: Path, number: int, seed: int) -> tuple[Accounts, int]:
         await rig.network.heal()
         rig.world.seat(seated=True)
         rig.world.vehicle.turn_key(KeyPosition.ON)
-        await rig.wake()
-        await rig.until_seen(BACK_S, tablet="on", agent="running", power="awake")
+        async with asyncio.timeout(BACK_S):
+            while rig.seen().get("power") != "awake":
+                await rig.wake()  # it may just have been going to sleep, and missed the key
+                await rig.change()
         return await rig.settle(BACK_S), rig.can_frames_transmitted
 
 
