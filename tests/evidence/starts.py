@@ -50,7 +50,7 @@ async def measure(
 ) -> list[float]:
     """Times in ms from the exec to the end of ``until``, each of a start on a store with records in it.
 
-    ``folder`` exists. The agent has the weight that its systemd unit asks for, if that is permitted (weight.py).
+    ``folder`` exists. The agent has the weight that its systemd unit asks for, if permitted (weight.py).
     A first start, which is not counted, leaves Python's compiled files behind, as an installation does.
     """
     async with Rig(folder, Options(dbus=dbus)) as rig, _notify_socket(folder / "notify") as notify:
