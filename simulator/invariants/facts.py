@@ -44,13 +44,9 @@ class Limits:
     can_fresh_ns: int = 2 * SECOND
     voltage_fresh_ns: int = 3 * SECOND
     on_debounce_ns: int = 500 * MS
-    off_debounce_ns: int = 2 * SECOND
     stuck_ns: int = 600 * SECOND
     running_rpm: int = 400
     run_on_ns: int = 900 * SECOND
-    max_ns: int = 7200 * SECOND
-    retry_ns: int = 60 * SECOND
-    suspend_drain_ns: int = 5 * SECOND
     drain_ns: int = 15 * SECOND
     cut_ns: int = 30 * SECOND
     filter_ns: int = 10 * SECOND

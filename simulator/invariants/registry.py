@@ -6,12 +6,15 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 from functools import cache
+from typing import TypeVar
 
 import simulator.invariants
 from agent.core.types import BootNs
 from simulator.invariants.base import Invariant, Violation
 from simulator.invariants.facts import Facts, Limits
 from simulator.virtual.events import Event, Events
+
+Kind = TypeVar("Kind", bound=Invariant)
 
 MOST_VIOLATIONS = 100  # ours: a broken world breaks the same thing again and again
 
@@ -46,6 +49,10 @@ class Inspector:
             events.subscribe(self._taken, event)
         for event in self._by_kind.keys() - own:
             events.subscribe(self.tell, event)
+
+    def the(self, kind: type[Kind]) -> Kind:
+        """The one invariant of that class."""
+        return next(invariant for invariant in self.invariants if isinstance(invariant, kind))
 
     def tell(self, event: Event) -> None:
         """Tell the invariants that want it."""
