@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from importlib import import_module
 
 # Each has ``add_parser(subparsers)``, whose parsers set ``func``: arguments -> exit status.
-COMMANDS = ("simulator.compose_demo", "simulator.dock_command", "simulator.compose_replay")
+COMMANDS = (
+    "simulator.compose_demo",
+    "simulator.dock_command",
+    "simulator.soak_command",
+    "simulator.compose_replay",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,28 +18,42 @@ from agent.trace_format import Damage, Entry, Gap, Head, Step, Wire, read_path
 from drivers import registry
 from drivers.spec import DockSession, DockSettings, DockSpec
 from drivers.tapped import call
+from simulator.virtual.plan import is_failure
 
 SHOWN = 10  # differences that are printed, without --all; ours
 
 
 def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = sub.add_parser(
-        "replay", help="replay a trace of the agent and compare what is decided",
-        description="Exit code 0: the same decisions, byte for byte; 1: a difference; 2: not a usable trace.",
+        "replay", help="replay a trace of the agent, or a failure that a soak found",
+        description="A trace: exit code 0 for the same decisions, byte for byte, 1 for a difference. "
+        "A failure: a log of what led to it; 1 if something is violated again, 0 if not. "
+        "2: not a usable file.",
     )  # fmt: skip
     parser.add_argument(
-        "trace", type=Path, help="a file of `ivmactl trace export`, or the agent's trace folder"
+        "trace",
+        type=Path,
+        metavar="TRACE|FAILURE",
+        help="a file of `ivmactl trace export`, the agent's trace folder, or a file of `ivma-sim soak`",
     )
     parser.add_argument(
         "--config", type=Path, metavar="AGENT.TOML",
         help="the agent's configuration with its docks and their keys: wire bytes are replayed too",
     )  # fmt: skip
-    parser.add_argument("--all", action="store_true", help=f"print every difference, not the first {SHOWN}")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help=f"print every difference, not the first {SHOWN}; of a failure, everything that happens",
+    )
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay; print what differs, and one line for decisions and for each dock."""
+    if is_failure(args.trace):
+        from simulator.compose_failure import replay_failure  # it imports the whole world
+
+        return replay_failure(args.trace, everything=args.all)
     try:
         docks = {} if args.config is None else of_config(args.config)
         entries = list(read_path(args.trace))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -10,8 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from agent.core.policy import Policy
-from agent.core.types import MINUTE, MS, SECOND, BootNs, KeyPosition
+from agent.core.state import IgnitionState, PowerMode, TetherState
+from agent.core.types import MINUTE, MS, SECOND, BootNs, KeyPosition, Observation
 from simulator.compose_virtual import Options, World
 from simulator.faults import schedule as schedules
 from simulator.faults.base import Fault
@@ -162,6 +166,18 @@ def smallest(outcome: Outcome, most_runs: int) -> tuple[Outcome, int]:
 def _until(first: Violation, plan: Plan) -> Outcome:
     """Run until something is violated, or it is past the time."""
     return Drive(plan).run(stop=lambda violations, now: bool(violations) or now > first.at + HOUR)
+
+
+def cells() -> tuple[dict[str, list[str]], list[str]]:
+    """All states of the parts of the core, and all kinds of observations."""
+    parts = {"tether": TetherState, "ignition": IgnitionState, "power": PowerMode}
+    states = {part: [str(state.value) for state in words] for part, words in parts.items()}
+    return states, sorted(kind.__name__ for kind in Observation.__subclasses__())
+
+
+def quieten() -> None:
+    """The agents' logs are of no use here, and cost time: what matters is an event."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def _where(error: Exception) -> str:

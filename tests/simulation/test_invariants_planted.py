@@ -1,4 +1,4 @@
-"""Each invariant lets the healthy case pass, and catches a violation of its own that is planted in the events."""
+"""Each invariant lets the healthy case pass and catches a violation of its own, planted in the events."""
 
 from __future__ import annotations
 
