@@ -17,7 +17,7 @@ import contextlib
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -116,6 +116,18 @@ class World:
     def rng(self, name: str) -> random.Random:
         """A generator of its own for each name: what one part draws changes nothing for another."""
         return random.Random(f"{self.seed}/{name}")
+
+    @property
+    def stats(self) -> Mapping[str, int]:
+        """How much has happened."""
+        to_dock, to_tablet = self.dockwire.carried
+        return {
+            "entries": self.agenda.ran,
+            "bytes_to_dock": to_dock,
+            "bytes_to_tablet": to_tablet,
+            "can_frames": self.canwire.carried,
+            "runs": self.tablet.runs,
+        }
 
     def close(self) -> None:
         """End everything, and remove the disk's folder if it was made here."""
