@@ -1,10 +1,11 @@
 """The deterministic world: everything around a tablet, and the production agent on it, in virtual time.
 
 Composition root. One seed makes one history: ``World(seed).history.digest()`` after the same acts is the
-same on every machine. Nothing here reads a clock, sleeps, or has a descriptor or a thread of its own.
+same on every machine. Nothing here reads a clock, sleeps or has a thread; real are only the files of the
+disk, and the pipes of logind's inhibitors.
 
     world = World(seed=7)
-    world.after(5 * SECOND, world.turn_key_on)
+    world.after(5 * SECOND, lambda: world.turn_key(KeyPosition.ON))
     world.events.subscribe(lambda event: ..., LockState, Usable)
     world.run_until(BootNs(10 * HOUR))
     world.close()
