@@ -33,7 +33,7 @@ def settled(state: State, policy: Policy) -> State:
     if not state.started:
         return state
     standing = _standing(state, policy)
-    due = min(standing, _stale_at(state.tether, state.ignition, state.now, policy))
+    due = min(int(standing), _stale_at(state.tether, state.ignition, state.now, policy))
     calm = Calm(policy, until=tether_.refill_at(state.tether, policy.tether), standing=standing)
     return evolve(state, calm=calm, due=due)
 
@@ -64,7 +64,7 @@ def refreshed(state: State, obs: Observation, policy: Policy) -> State | None:
     return evolve(state, now=now, tether=tether, ignition=ignition, power=power, due=due)
 
 
-def due_at(state: State, policy: Policy) -> BootNs:
+def due_at(state: State, policy: Policy) -> int:
     """The next deadline of any state; ``NEVER`` if it has none."""
     return min(_standing(state, policy), _stale_at(state.tether, state.ignition, state.now, policy))
 
@@ -81,7 +81,7 @@ def _standing(state: State, policy: Policy) -> BootNs:
     return min((time for time in times if time > state.now), default=NEVER)
 
 
-def _stale_at(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> BootNs:
+def _stale_at(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> int:
     """When the next evidence goes stale."""
     tether_at = tether_.stale_at(tether, now, policy.tether)
     ignition_at = ignition_.stale_at(ignition, now, policy.ignition)

@@ -13,9 +13,10 @@ __all__ = ["evolve"]
 if TYPE_CHECKING:
     from dataclasses import replace as evolve  # the same to the type checker, which so knows the fields
 else:
+    _new, _set = object.__new__, object.__setattr__
 
     def evolve(old, **changes):
         """A copy of ``old``, a frozen dataclass without slots; ``changes`` are not checked at run time."""
-        new = object.__new__(type(old))
-        object.__setattr__(new, "__dict__", old.__dict__ | changes)
+        new = _new(type(old))
+        _set(new, "__dict__", old.__dict__ | changes)
         return new

@@ -8,13 +8,14 @@ nothing: it never says off.
 from __future__ import annotations
 
 import json
-from typing import Any, Final, assert_never
+from typing import Final, assert_never
 
 from agent.core.catalogue import IGNITION_CHANGED
 from agent.core.evolve import evolve
 from agent.core.ignition_evidence import evidence, graded
 from agent.core.ignition_rules import Delay, EngineWord, KeyWord, Rule, When, WireWord, decide
 from agent.core.ignition_words import (
+    charges,
     charging,
     crank_open,
     engine_word,
@@ -72,16 +73,16 @@ def take(ignition: Ignition, obs: Observation, now: BootNs, policy: IgnitionPoli
 
 def _take_status(ignition: Ignition, obs: DockStatus, now: BootNs, policy: IgnitionPolicy) -> Ignition:
     at = obs.evidence_at if obs.evidence_at < now else now
-    updates: dict[str, Any] = {}
-    if obs.kl15 is not None and (ignition.wire is None or at >= ignition.wire.at):
-        updates["wire"] = Reading(obs.kl15, at)
+    wire, kl15_at, dock_mv, crank = ignition.wire, ignition.kl15_at, ignition.dock_mv, ignition.crank
+    if obs.kl15 is not None and (wire is None or at >= wire.at):
+        wire = Reading(obs.kl15, at)
         if obs.kl15:
-            updates["kl15_at"] = at
+            kl15_at = at
     if obs.vehicle_mv is not None:
-        updates["dock_mv"] = Reading(obs.vehicle_mv, now)
-        if _fell(ignition.dock_mv, obs.vehicle_mv, now, policy):
-            updates["crank"] = _cranked(ignition, now, policy)
-    return evolve(ignition, **updates) if updates else ignition
+        if _fell(dock_mv, obs.vehicle_mv, now, policy):
+            crank = _cranked(ignition, now, policy)
+        dock_mv = Reading(obs.vehicle_mv, now)
+    return evolve(ignition, wire=wire, kl15_at=kl15_at, dock_mv=dock_mv, crank=crank)
 
 
 def _take_signal(ignition: Ignition, obs: CanSignal, now: BootNs, policy: IgnitionPolicy) -> Ignition:
@@ -143,12 +144,16 @@ def stirred(before: Ignition, after: Ignition, now: BootNs, policy: IgnitionPoli
             and ready_word(after, now, policy) is not ready_word(before, now, policy)
         )
         or (
-            (
-                after.dock_mv is not before.dock_mv
-                or after.battery_mv is not before.battery_mv
-                or after.alternator_mv is not before.alternator_mv
-            )
-            and charging(after, now, policy) is not charging(before, now, policy)
+            after.dock_mv is not before.dock_mv
+            and charges(after.dock_mv, now, policy) is not charges(before.dock_mv, now, policy)
+        )
+        or (
+            after.battery_mv is not before.battery_mv
+            and charges(after.battery_mv, now, policy) is not charges(before.battery_mv, now, policy)
+        )
+        or (
+            after.alternator_mv is not before.alternator_mv
+            and charges(after.alternator_mv, now, policy) is not charges(before.alternator_mv, now, policy)
         )
     )
 
@@ -268,7 +273,7 @@ def _change(
     return after, tuple(change(IGNITION_CHANGED, ignition.state.value, decision, **extra))
 
 
-def stale_at(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> BootNs:
+def stale_at(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> int:
     """When the next source that says something goes stale; ``NEVER`` if none will."""
     earliest: int = NEVER
     wire = ignition.wire
@@ -284,7 +289,7 @@ def stale_at(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> BootNs:
             continue
         if now < (at := voltage.at + fresh_ns) < earliest:
             earliest = at
-    return BootNs(earliest)
+    return earliest
 
 
 def standing(ignition: Ignition, policy: IgnitionPolicy) -> list[BootNs]:

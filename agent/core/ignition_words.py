@@ -9,6 +9,7 @@ from agent.core.types import MS, SECOND, BootNs, KeyPosition
 
 # The words of every day by their own names: to look a member up in its class takes longer than the rest.
 WIRE_ON, WIRE_OFF = WireWord.ON, WireWord.OFF
+KL15 = Wire.KL15
 STILL, TURNING = EngineWord.STILL, EngineWord.TURNING
 
 _KEY_WORDS = {
@@ -33,7 +34,7 @@ def wire_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> WireWo
     wire = ignition.wire
     if wire is None or not wire.fresh(now, policy.wire_fresh_ms * MS):
         return WireWord.NONE
-    if policy.wire is Wire.KL15:
+    if policy.wire is KL15:
         return WIRE_ON if wire.value else WIRE_OFF
     if not wire.value and crank_open(ignition, now, policy):
         return WireWord.NONE  # an accessory feed drops while the starter turns

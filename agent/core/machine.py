@@ -80,7 +80,7 @@ def next_deadline(state: State, policy: Policy) -> BootNs | None:
     """
     calm = state.calm
     due = state.due if calm is not None and calm.policy is policy else due_at(state, policy)
-    return due if due < NEVER else None
+    return BootNs(due) if due < NEVER else None
 
 
 def last_words(state: State, at: BootNs) -> Remembered:

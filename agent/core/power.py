@@ -81,7 +81,7 @@ def _sample(
     power: Power, dock: DockStatus | None, mv: int | None, now: BootNs, ignition: Ignition, policy: Policy
 ) -> Power:
     """Low-pass the vehicle supply; the dips of a crank are kept out."""
-    if mv is None or crank_open(ignition, now, policy.ignition):
+    if mv is None or (ignition.crank is not None and crank_open(ignition, now, policy.ignition)):
         return evolve(power, dock=dock)
     limits = policy.power
     gap = now - power.sampled_at

@@ -219,7 +219,7 @@ class State:
     remembered: Remembered = field(default_factory=Remembered)  # as last handed out
     # Both follow from the rest. A copy by ``dataclasses.replace`` is without them, and settled in full.
     calm: Calm | None = field(default=None, init=False, compare=False, repr=False)
-    due: BootNs = field(default=NEVER, init=False, compare=False, repr=False)  # next deadline, if calm
+    due: int = field(default=NEVER, init=False, compare=False, repr=False)  # next deadline, if calm
 
 
 def initial(policy: Policy) -> State:

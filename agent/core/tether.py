@@ -130,15 +130,27 @@ def _take_status(tether: Tether, obs: DockStatus, now: BootNs, policy: TetherPol
     if tether.dock not in {"", obs.dock}:
         return tether
     at = obs.evidence_at if obs.evidence_at < now else now
-    words = [word(obs, bit) for bit in policy.required]
+    held = _held(obs, policy)
     word_at = tether.word_at if tether.word_at > at else at
-    if False in words:
+    if held is False:
         return evolve(tether, status=obs, word_at=word_at, good_at=None, unseated=True)
     delayed = at < word_at or at < tether.barrier or now >= at + policy.status_fresh_ms * MS
-    if None in words or delayed or not proof_fresh(tether, now, policy):
+    if held is None or delayed or not proof_fresh(tether, now, policy):
         return tether if delayed else evolve(tether, status=obs, word_at=word_at)
     evidence_at = at if tether.state is TETHERED else tether.evidence_at
     return evolve(tether, status=obs, word_at=word_at, good_at=at, unseated=False, evidence_at=evidence_at)
+
+
+def _held(status: DockStatus, policy: TetherPolicy) -> bool | None:
+    """Every required bit is known and set; False if one is not set, None if one is not known."""
+    held: bool | None = True
+    for bit in policy.required:
+        said = word(status, bit)
+        if said is False:
+            return False
+        if said is None:
+            held = None
+    return held
 
 
 def word(status: DockStatus, bit: DockBit) -> bool | None:
@@ -318,7 +330,7 @@ def refill_at(tether: Tether, policy: TetherPolicy) -> BootNs:
     return BootNs(tether.since + policy.refill_after_s * SECOND)
 
 
-def stale_at(tether: Tether, now: BootNs, policy: TetherPolicy) -> BootNs:
+def stale_at(tether: Tether, now: BootNs, policy: TetherPolicy) -> int:
     """When evidence that holds the tablet goes stale; ``NEVER`` if none does."""
     earliest: int = NEVER
     if tether.proven_since is None and tether.state is not TETHERED:
@@ -328,7 +340,7 @@ def stale_at(tether: Tether, now: BootNs, policy: TetherPolicy) -> BootNs:
         earliest = at
     if proof_at is not None and now < (at := proof_at + policy.proof_fresh_s * SECOND) < earliest:
         earliest = at
-    return BootNs(earliest)
+    return earliest
 
 
 def standing(tether: Tether, policy: TetherPolicy) -> list[BootNs]:
