@@ -92,9 +92,9 @@ class Builder:
         udev = self._hotplug()
         udev.subscribe("power_supply", lambda _event: supplies.changed())
 
-        def tty_changed(_event: UdevEvent) -> None:
+        def tty_changed(event: UdevEvent) -> None:
             for link in docks.values():
-                link.poke()
+                link.poke(event.devnode if event.action == "remove" else None)
 
         udev.subscribe("tty", tty_changed)
         ports: list[Port] = [*buses.values(), supplies, udev]

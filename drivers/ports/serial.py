@@ -72,14 +72,17 @@ class SerialLink:
             if timer is not None:
                 timer.cancel()
 
-    def poke(self) -> None:
-        """Look again: udev saw a device come or go."""
+    def poke(self, gone: str | None = None) -> None:
+        """Look again: udev saw a device come, or the one at the path ``gone`` go.
+
+        Our own device that went is dropped at once: a list of devices may still name it.
+        """
         if self._closed:
             return
         if self._port is None:
             self._retry_s = FIRST_RETRY_S
             self._open()
-        elif self._locate() is None:
+        elif gone == self._path or self._locate() is None:
             self._drop(LinkLoss.UNPLUGGED)
 
     def drive(self, outputs: DriveOutputs) -> None:

@@ -235,6 +235,23 @@ def test_a_read_error_takes_the_port_off_the_loop_and_it_is_opened_again(tmp_pat
     run(scenario())
 
 
+def test_our_device_that_went_is_dropped_though_the_list_still_names_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with Bench(tmp_path) as bench:
+            seen = Seen()
+            link = SerialLink(bench.session, lambda: str(bench.port), seen.observe, boot_now)
+            bench.plug.plug(bench.dock())
+            link.start()
+            await seen.next(DockProof)
+            link.poke(gone="/dev/another")
+            assert link.is_open
+            link.poke(gone=str(bench.port))
+            assert (await seen.next(DockLinkLost)).reason is LinkLoss.UNPLUGGED
+            link.close()
+
+    run(scenario())
+
+
 def test_a_port_known_to_be_absent_is_left_alone_until_udev_speaks(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with Bench(tmp_path) as bench:
