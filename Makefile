@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types bench evidence system-deps lock clean docs
+.PHONY: demo test lint types bench evidence defects system-deps lock clean docs
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,9 @@ evidence: $(STAMP)        ## every figure the documents claim, measured; exit 1 
 evidence-%: $(STAMP)
 	$(BIN)/python -m tests.evidence --area $* $(LENGTH)
 
+defects: $(STAMP)         ## each planted defect in a copy of the tree; exit 1 if no test catches one
+	$(BIN)/python -m tests.defects $(OPTIONS)
+
 docs: $(STAMP)            ## regenerate what docs/ generates: diagrams, configuration, data inventory, CLI
 	$(BIN)/python -m tests.generate_docs
 
@@ -44,7 +47,7 @@ lock: $(STAMP)            ## renew the exact lock from pyproject's lower bounds
 system-deps:              ## Debian packages for the full set of tests
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	  mosquitto umockdev libumockdev-dev dbus systemd udev iproute2
+	  git mosquitto umockdev libumockdev-dev dbus systemd udev iproute2
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from agent import clock
 from agent.boot_timer import BootTimer
 from agent.core.types import MS, SECOND, BootNs
 from tests.aio import looped
@@ -76,3 +77,8 @@ async def test_a_timer_set_anew_between_expiry_and_the_loops_turn_does_not_fire(
     assert fired.at == []
     fired.timer.close()
     other.timer.close()
+
+
+def test_the_clock_of_decisions_is_the_one_that_nobody_can_set() -> None:
+    before = now()
+    assert before <= clock.boot_now() <= now()

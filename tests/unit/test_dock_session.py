@@ -180,6 +180,17 @@ def test_replayed_status_is_refused_even_in_the_next_session() -> None:
     assert rig.session.counters().values == {"counter": len(recorded) - 1, "tag": len(recorded) - 1}
 
 
+def test_a_status_that_comes_twice_counts_once() -> None:
+    rig = Rig()
+    rig.run(SECOND)
+    newest = [packet for packet in rig.packets(to_dock=False) if carries(packet, Status)][-1]
+    rig.deliver(newest, to_dock=False)
+    known = len(rig.authenticated())
+    rig.deliver(newest, to_dock=False)
+    assert len(rig.authenticated()) == known
+    assert rig.session.counters().values["counter"]
+
+
 def test_our_own_frames_reflected_to_us_mean_nothing() -> None:
     rig = Rig()
     rig.run(SECOND)

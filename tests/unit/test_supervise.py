@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,4 +95,14 @@ async def test_with_nobody_to_ask_the_loop_itself_is_the_sign_of_life() -> None:
     watchdog.start()
     async with asyncio.timeout(5):
         await fed.wait()
+    watchdog.stop()
+
+
+@looped
+async def test_a_loop_that_hangs_feeds_nothing() -> None:
+    fed = threading.Event()
+    watchdog = Watchdog(fed.set, {}, interval_s=0.001)
+    watchdog.start()
+    fed.clear()
+    assert not fed.wait(0.1)  # the loop stands still here
     watchdog.stop()
