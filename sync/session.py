@@ -3,60 +3,26 @@
 ``handle(event, at)`` returns what the shell is to do. Two cursors run over every stream: ``sent`` moves
 when a batch is published, ``depot`` when the depot has acknowledged; whatever goes wrong, ``sent`` goes
 back to ``depot`` and the same blocks travel again. The broker's PUBACK frees a place in the window and
-nothing else. No clock and no randomness in here: ``at`` and ``jitter`` come from outside.
+nothing else. The batches that wait for theirs when a connection ends are suspects: they travel alone, one
+after the other, until one of them ends its connection or none does. No clock and no randomness in here:
+``at`` and ``jitter`` come from outside.
 """
 
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from agent.core.records import Stream
 from agent.core.types import SECOND, BootNs
 from sync import session_types as t
+from sync.lane import Flight, Lane
 
 
 class Link(enum.Enum):
     WAITING = "waiting"  # for the end of the backoff
     CONNECTING = "connecting"
     UP = "up"
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A published batch that the depot has not acknowledged."""
-
-    after: int
-    last: int
-    blocks: int
-    size: int
-    sent_at: BootNs
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One stream's way to the depot."""
-
-    stream: Stream
-    head: int  # newest committed sequence number
-    acked: int  # the store may let go up to here
-    depot: int  # the depot's head as it last told us; below ``acked`` when it was restored from a backup
-    sent: int
-    batch_bytes: int
-    flights: deque[_Flight] = field(default_factory=deque)
-    tries: int = 0  # ack timeouts and refusals running, without progress
-    again_from: int | None = None  # the head for which we went back already
-    paused_until: BootNs | None = None
-    moved_at: BootNs | None = None  # last progress
-    settling: t.DepotAck | None = None  # with the store
-    waiting: t.DepotAck | None = None  # the newest ack that came meanwhile
-    reported: dict[t.Trouble, int] = field(default_factory=dict)  # by the seq that it is about
-
-    def back_to(self, seq: int) -> None:
-        self.sent = seq
-        self.flights.clear()
 
 
 class Session:
@@ -69,14 +35,14 @@ class Session:
         self._limits = limits = limits or t.Limits()
         self._jitter = jitter
         self._lanes = {
-            stream: _Lane(stream, c.head, c.acked, c.acked, c.acked, limits.batch_bytes)
+            stream: Lane(stream, c.head, c.acked, c.acked, c.acked, limits.batch_bytes)
             for stream, c in ((s, cursors[s]) for s in Stream)
         }
         self.link = Link.WAITING
         self._link_deadline: BootNs | None = BootNs(0)  # next try, or the end of the current one
         self._failures = 0
         self._token = 0
-        self._unconfirmed: dict[int, tuple[BootNs, _Lane | None, _Flight | None]] = {}
+        self._unconfirmed: dict[int, tuple[BootNs, Lane | None, Flight | None]] = {}
         self._fetching: t.Fetch | None = None
         self._largest = limits.batch_bytes
         self._presence = "online"
@@ -179,6 +145,7 @@ class Session:
 
     def _wait(self, at: BootNs) -> None:
         """Wait before the next try: full jitter, so that a fleet does not come back all at once."""
+        self._judge(at)
         self._forget()
         longest_s = min(self._limits.backoff_s << min(self._failures, 30), self._limits.backoff_cap_s)
         self._failures += 1
@@ -188,6 +155,36 @@ class Session:
     def _give_up(self, at: BootNs, why: str) -> None:
         self._out.append(t.Disconnect(why))
         self._wait(at)
+
+    def _judge(self, at: BootNs) -> None:
+        """Hold the end of a connection against what was on its way: brokers hang up at what is too large.
+
+        MQTT 3.1.1 has no other answer to it, and paho 2.2 hangs up at Mosquitto's answer in 5.0 (0x95).
+        """
+        open_ = [
+            (lane, flight)
+            for _, lane, flight in self._unconfirmed.values()
+            if lane is None or flight is None or flight.last > lane.depot
+        ]
+        for lane, flight in open_:
+            if lane is not None and flight is not None:
+                lane.suspect_to = max(lane.suspect_to, flight.last)
+                if len(open_) == 1:
+                    self._ended_under(lane, flight, at)
+
+    def _ended_under(self, lane: Lane, flight: Flight, at: BootNs) -> None:
+        """A connection ended with nothing else on its way. One block alone may be there by chance."""
+        if flight.blocks > 1:
+            lane.shrink(flight)
+            lane.grow_every, lane.acks = self._limits.grow_after, 0
+        elif lane.ended_under(flight.last) >= self._limits.ended_after:
+            self._refused(
+                lane,
+                flight,
+                at,
+                f"connections end at the block up to {flight.last}, a message of {flight.size} bytes: "
+                "it may be larger than the broker takes",
+            )
 
     def _forget(self) -> None:
         """What travelled on the lost connection may be lost: begin again at what the depot has."""
@@ -211,12 +208,14 @@ class Session:
                 self._out.append(self._fetching)
                 return
 
-    def _may_send(self, lane: _Lane) -> bool:
+    def _may_send(self, lane: Lane) -> bool:
         if lane.sent >= lane.head or lane.paused_until is not None:
             return False
         # After a timeout one batch asks whether the depot is back: a broker without its depot must not
         # fill with copies.
         if len(lane.flights) >= (1 if lane.tries else self._limits.beyond):
+            return False
+        if self._unconfirmed and any(each.suspect for each in self._lanes.values()):
             return False
         room = self._limits.window - len(self._unconfirmed)
         if lane.stream is not t.BULK:
@@ -236,7 +235,7 @@ class Session:
         if event.blocks == 0:
             lane.head = lane.sent
             return
-        flight = _Flight(asked.after, event.last, event.blocks, event.size, at)
+        flight = Flight(asked.after, event.last, event.blocks, event.size, at)
         lane.flights.append(flight)
         lane.sent = event.last
         self._unconfirmed[event.token] = (at, lane, flight)
@@ -246,25 +245,29 @@ class Session:
 
     def _puback(self, event: t.Puback, at: BootNs) -> None:
         _, lane, flight = self._unconfirmed.pop(event.token, (at, None, None))
-        if lane is None or flight is None or event.code < t.REFUSED or flight.last <= lane.depot:
+        if lane is None or flight is None:
+            return
+        if event.code < t.REFUSED:
+            lane.cleared(flight.last)
+            return
+        if flight.last <= lane.depot:
             return
         lane.back_to(max(lane.depot, min(lane.sent, flight.after)))
         if flight.blocks > 1:
-            lane.batch_bytes = max(flight.size // 2, 1)  # finds the block that the broker will not take
+            lane.shrink(flight)  # finds the block that the broker will not take
             return
-        self._report(
-            lane,
-            t.Trouble.REFUSED,
-            flight.last,
-            f"the broker refuses the block up to {flight.last}: {event.code:#x}",
-        )
+        self._refused(lane, flight, at, f"the broker refuses the block up to {flight.last}: {event.code:#x}")
+
+    def _refused(self, lane: Lane, flight: Flight, at: BootNs, detail: str) -> None:
+        """A single block that the broker will not take: its stream waits, the others go on."""
+        self._report(lane, t.Trouble.REFUSED, flight.last, detail)
         self._pause(lane, at, self._doubled(self._limits.refused_s, lane))
         lane.tries += 1
 
-    def _pause(self, lane: _Lane, at: BootNs, pause_s: int) -> None:
+    def _pause(self, lane: Lane, at: BootNs, pause_s: int) -> None:
         lane.paused_until = BootNs(at + pause_s * SECOND)
 
-    def _report(self, lane: _Lane, trouble: t.Trouble, seq: int, detail: str) -> None:
+    def _report(self, lane: Lane, trouble: t.Trouble, seq: int, detail: str) -> None:
         """Say it once, until the depot has what ``seq`` names."""
         if trouble not in lane.reported:
             lane.reported[trouble] = seq
@@ -301,7 +304,7 @@ class Session:
         if following is not None:
             self._depot_ack(following, at)
 
-    def _advance(self, lane: _Lane, ack: t.DepotAck, at: BootNs) -> None:
+    def _advance(self, lane: Lane, ack: t.DepotAck, at: BootNs) -> None:
         """Take over the depot's head; go back when it asks, once for each head."""
         if ack.seq > lane.depot:
             lane.depot = ack.seq
@@ -310,7 +313,8 @@ class Session:
                 lane.flights.popleft()
             lane.tries, lane.paused_until, lane.again_from, lane.moved_at = 0, None, None, at
             lane.reported = {kind: seq for kind, seq in lane.reported.items() if seq > ack.seq}
-            lane.batch_bytes = min(lane.batch_bytes * 2, self._limits.batch_bytes)
+            lane.cleared(ack.seq)
+            lane.grow(self._limits.batch_bytes)
         if ack.again and lane.again_from != ack.seq:
             lane.again_from = lane.depot = ack.seq
             lane.back_to(ack.seq)
@@ -339,7 +343,7 @@ class Session:
             if late is not None and at >= late:
                 self._ack_timeout(lane)
 
-    def _ack_timeout(self, lane: _Lane) -> None:
+    def _ack_timeout(self, lane: Lane) -> None:
         lane.tries += 1
         if lane.tries >= self._limits.stuck_after:
             self._report(
@@ -350,11 +354,11 @@ class Session:
             )
         if lane.tries > 1:
             # A broker of MQTT 3.1.1 confirms a batch that is too large for it and drops it.
-            lane.batch_bytes = max(lane.flights[0].size // 2, 1)
+            lane.shrink(lane.flights[0])
         lane.again_from = None
         lane.back_to(lane.depot)
 
-    def _ack_deadline(self, lane: _Lane) -> BootNs | None:
+    def _ack_deadline(self, lane: Lane) -> BootNs | None:
         if not lane.flights:
             return None
         since = max(lane.flights[0].sent_at, lane.moved_at or 0)
@@ -364,7 +368,7 @@ class Session:
         oldest = next(iter(self._unconfirmed.values()), None)
         return None if oldest is None else BootNs(oldest[0] + self._limits.puback_s * SECOND)
 
-    def _doubled(self, base_s: int, lane: _Lane) -> int:
+    def _doubled(self, base_s: int, lane: Lane) -> int:
         return min(base_s << min(lane.tries, 30), self._limits.retry_cap_s)
 
     def _finish_drain(self, at: BootNs) -> None:

@@ -26,6 +26,8 @@ class Limits:
     ack_s: int = 30  # doubled at each try without progress
     refused_s: int = 60  # pause of a stream whose single block is refused; doubled like ack_s
     retry_cap_s: int = 3600
+    ended_after: int = 3  # connections running that end under one lone block before that is its fault
+    grow_after: int = 128  # acks after a batch ended its connection, until larger ones are tried
     stuck_after: int = 3  # tries without progress before it is reported
     backoff_s: int = 2
     backoff_cap_s: int = 300

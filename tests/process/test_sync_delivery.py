@@ -11,6 +11,7 @@ import pytest
 from agent.core.records import Stream
 from simulator.broker import Broker
 from sync.mqtt_types import MQTT_3_1_1, MQTT_5
+from sync.session_types import Trouble
 from tests.brokers import peer, running
 from tests.sync_rig import Depot, change, depot, keys, sample, stopped, tablet, until
 
@@ -54,6 +55,34 @@ def test_what_is_committed_arrives_once_and_in_order(
         assert far_end.numbers("reason") == list(range(0, 3000, 100))
 
     with running(kind, tmp_path) as broker, depot(tmp_path, keys(tmp_path / "keys"), broker.port) as far_end:
+        asyncio.run(scene(broker, far_end))
+
+
+@pytest.mark.parametrize(
+    ("line", "version"), [("message_size_limit 20000", MQTT_5), ("max_packet_size 20000", MQTT_3_1_1)]
+)
+def test_a_broker_that_hangs_up_at_large_batches_gets_small_ones(
+    tmp_path: Path, line: str, version: str
+) -> None:
+    """The one block that is still too large for it stops its own stream and is reported."""
+    rng = random.Random(1)
+
+    async def scene(broker: Broker, far_end: Depot) -> None:
+        await until(lambda: far_end.ready)
+        async with tablet(tmp_path, keys(tmp_path / "keys"), broker.port, versions=(version,)) as it:
+            broker.stop()
+            for number in range(100):
+                await it.queue.commit([sample(number), stopped(number)])
+            await it.queue.commit([change(rng.randbytes(20_000).hex())])
+            await asyncio.get_running_loop().run_in_executor(None, broker.run)
+            await until(lambda: it.pending == 1 and bool(it.reports))
+            assert [(r.trouble, r.stream) for r in it.reports] == [(Trouble.REFUSED, Stream.STATE)]
+        check(far_end, list(range(100)))
+
+    with (
+        running("mosquitto", tmp_path, f"{line}\n") as broker,
+        depot(tmp_path, keys(tmp_path / "keys"), broker.port) as far_end,
+    ):
         asyncio.run(scene(broker, far_end))
 
 

@@ -34,6 +34,8 @@ class World:
     presences: list[str] = field(default_factory=list)
     connects: list[BootNs] = field(default_factory=list)
     poison: tuple[Stream, int] | None = None  # a block that the broker refuses
+    takes: int | None = None  # bytes of the largest batch at which the broker does not hang up
+    hangs_up: bool = False  # at the poison, instead of refusing it
     depot_up: bool = True
 
     def __post_init__(self) -> None:
@@ -106,7 +108,13 @@ class World:
     def publish(self, token: int, stream: Stream) -> None:
         _, after, last = self.batches.pop(token)
         self.published.append((stream, last))
-        if self.poison is not None and self.poison[0] is stream and after < self.poison[1] <= last:
+        poisoned = self.poison is not None and self.poison[0] is stream and after < self.poison[1] <= last
+        too_large = self.takes is not None and (last - after) * BLOCK_BYTES > self.takes
+        if too_large or (poisoned and self.hangs_up):
+            # Earlier PUBACKs come before the end of the connection, or are lost with it.
+            self.on_connection(self.rng.randrange(5 * MS), lambda: t.Disconnected("hung up"))
+            return
+        if poisoned:
             self.on_connection(5 * MS, lambda: t.Puback(token, 0x95))
             return
         if not self.bad():  # else: the broker confirms and loses it
@@ -253,6 +261,105 @@ def test_a_refused_block_is_found_by_halving_and_stops_only_its_own_stream() -> 
     world.poison = None
     world.run(world.now + 3600 * SECOND)
     assert world.delivered
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    faulty=st.sampled_from([0.0, 0.1]),
+    takes=st.integers(BLOCK_BYTES, 4 * BLOCK_BYTES),
+    production=PRODUCTION,
+)
+def test_a_broker_that_hangs_up_at_large_batches_gets_them_in_smaller_ones(
+    seed: int, faulty: float, takes: int, production: list[tuple[Stream, int, int]]
+) -> None:
+    world = World(seed, faulty)
+    world.takes = takes
+    for stream, count, pause_ns in production:
+        world.produce(stream, count)
+        world.run(world.now + pause_ns)
+    world.faulty = 0.0
+    world.run(world.now + 5 * 3600 * SECOND)
+    assert world.delivered
+    assert faulty or world.reports == []
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), stream=st.sampled_from(list(Stream)), number=st.integers(1, 20))
+def test_a_block_that_ends_every_connection_stops_only_its_own_stream(
+    seed: int, stream: Stream, number: int
+) -> None:
+    world = World(seed, 0.0)
+    world.poison, world.hangs_up = (stream, number), True
+    for each in Stream:
+        world.produce(each, 20)
+    world.run(3600 * SECOND)
+    assert world.depot == dict.fromkeys(Stream, 20) | {stream: number - 1}
+    assert [(r.trouble, r.stream) for r in world.reports] == [(t.Trouble.REFUSED, stream)]
+    before = len(world.connects)
+    world.run(world.now + 24 * 3600 * SECOND)
+    assert len(world.connects) - before <= 26  # one an hour at last
+    assert len(world.reports) == 1
+    world.poison = None
+    world.run(world.now + 2 * 3600 * SECOND)
+    assert world.delivered
+
+
+def test_alarms_go_first_and_arrive_while_another_streams_block_ends_connections() -> None:
+    """Each connection is of use to somebody; that must not hide what ends it."""
+    world = World(11, 0.0)
+    world.poison, world.hangs_up = (Stream.TELEMETRY, 2), True
+    world.produce(Stream.TELEMETRY, 20)
+    for _ in range(600):
+        world.produce(Stream.ALARM, 1)
+        world.run(world.now + SECOND)
+    world.run(world.now + 10 * SECOND)
+    assert world.depot == {**world.heads, Stream.TELEMETRY: 1}
+    assert [r.stream for r in world.reports] == [Stream.TELEMETRY]
+    assert len(world.connects) < 20
+
+
+def test_a_block_that_ends_connections_is_found_without_the_depot_too() -> None:
+    """What goes before it is confirmed at each connection, and says nothing for it."""
+    world = World(14, 0.0)
+    world.poison, world.hangs_up = (Stream.STATE, 4), True
+    world.depot_up = False
+    world.produce(Stream.STATE, 20)
+    world.run(3600 * SECOND)
+    assert t.Trouble.REFUSED in [r.trouble for r in world.reports]
+    world.depot_up, world.poison = True, None
+    world.run(world.now + 3 * 3600 * SECOND)
+    assert world.delivered
+
+
+def test_a_limit_that_was_found_is_tried_again_seldom() -> None:
+    world = World(12, 0.0)
+    world.takes = BLOCK_BYTES
+    world.produce(Stream.STATE, 1000)
+    world.run(3600 * SECOND)
+    assert world.delivered
+    assert len(world.connects) < 40
+    world.takes = None
+    for _ in range(3 * LIMITS.grow_after):
+        world.produce(Stream.STATE, 1)
+        world.run(world.now + SECOND)
+    world.published.clear()
+    world.produce(Stream.STATE, 30)
+    world.run(world.now + SECOND)
+    assert len(world.published) == 10  # batches are of full size again
+
+
+def test_a_connection_that_ends_by_chance_is_nobodys_fault() -> None:
+    """Twice under the same lone block: a cut line, not a refusal."""
+    world = World(13, 0.0)
+    world.poison, world.hangs_up = (Stream.ALARM, 1), True
+    world.produce(Stream.ALARM, 1)
+    while len(world.connects) < 3:
+        world.run(world.now + 10 * MS)
+    world.poison = None
+    world.run(world.now + 10 * SECOND)
+    assert world.delivered
+    assert world.reports == []
 
 
 def test_backoff_starts_anew_only_after_an_ack() -> None:

@@ -316,19 +316,13 @@ def test_a_broker_without_room_drops_and_the_tablet_sends_again(tmp_path: Path) 
     fleet.close()
 
 
-HANGS_UP = "sync/session.py does not take a connection that ends at each large batch for a refusal of it"
-
-
 @pytest.mark.parametrize(
     "limits",
     [
         BrokerLimits(packet_bytes=3000),
         BrokerLimits(message_bytes=3000, versions=("3.1.1",)),
-        pytest.param(
-            BrokerLimits(packet_bytes=3000, versions=("3.1.1",)),
-            marks=pytest.mark.xfail(reason=HANGS_UP, strict=True),
-        ),
-        pytest.param(BrokerLimits(message_bytes=3000), marks=pytest.mark.xfail(reason=HANGS_UP, strict=True)),
+        BrokerLimits(packet_bytes=3000, versions=("3.1.1",)),
+        BrokerLimits(message_bytes=3000),
     ],
 )
 def test_batches_become_as_small_as_the_broker_wants_them(tmp_path: Path, limits: BrokerLimits) -> None:
