@@ -75,7 +75,7 @@ class ControlClient:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         assert self._writer is not None  # noqa: S101 - narrowing: the caller has just connected
         self._writer.write(b'{"id": 0, "verb": "subscribe"}\n')
-        while line := await reader.readline():
+        while (line := await reader.readline()).endswith(b"\n"):  # what a kill cut off is no line
             said = json.loads(line)
             if "event" in said:
                 self._on_event(said)

@@ -30,6 +30,7 @@ from tests.evidence import claim, options
 SOONEST_S, LATEST_S = 0.05, 6.0  # from one start of the agent to its next kill
 RESTART_S = 0.25  # RestartSec of systemd/ivma-agent.service
 BACK_S = 60.0
+WAKE_S, WAKE_TRIES = 10.0, 5
 
 
 class Unmoved:
@@ -55,17 +56,23 @@ async def kills(rig: Rig, number: int, dice: random.Random) -> None:
     for _ in range(number):
         await asyncio.sleep(dice.uniform(SOONEST_S, LATEST_S))
         await rig.until(lambda: rig.agent.running and awake(rig), BACK_S, "the agent to run")
-        boot = rig.layout.boot_id.read_bytes()
+        boot = boot_of(rig)
         await rig.agent.kill()
         await asyncio.sleep(RESTART_S)
         if rig.world.tablet.power is Power.SUSPENDED:
             await rig.until(lambda: awake(rig), BACK_S, "the tablet to wake")
-        if awake(rig) and rig.layout.boot_id.read_bytes() == boot:
-            await rig.agent.start()  # else it is started by the boot
+        if awake(rig) and boot_of(rig) == boot:  # else it is started by the boot
+            await rig.agent.start()
+            if not awake(rig):
+                await rig.agent.kill()  # the tablet went off at that very moment
 
 
 def awake(rig: Rig) -> bool:
     return rig.world.tablet.power is Power.ON
+
+
+def boot_of(rig: Rig) -> bytes:
+    return rig.layout.boot_id.read_bytes()
 
 
 async def run(folder: Path, number: int, seed: int) -> tuple[Accounts, int]:
@@ -85,10 +92,14 @@ async def run(folder: Path, number: int, seed: int) -> tuple[Accounts, int]:
         await rig.network.heal()
         rig.world.seat(seated=True)
         rig.world.vehicle.turn_key(KeyPosition.ON)
-        async with asyncio.timeout(BACK_S):
-            while rig.seen().get("power") != "awake":
-                await rig.wake()  # it may just have been going to sleep, and missed the key
-                await rig.change()
+        for tries_left in reversed(range(WAKE_TRIES)):
+            await rig.wake()  # it may just have been going to sleep, and missed the key
+            try:
+                await rig.until_seen(WAKE_S, tablet="on", agent="running", power="awake")
+                break
+            except TimeoutError:
+                if not tries_left:
+                    raise
         return await rig.settle(BACK_S), rig.can_frames_transmitted
 
 
