@@ -19,6 +19,7 @@ from agent import config
 from agent.core import diagrams
 from agent.core.catalogue import CATALOGUE
 from agent.core.policy import Policy
+from simulator.invariants.registry import registry
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -115,9 +116,25 @@ def data_inventory() -> str:
     return "\n".join(lines) + "\n"
 
 
+def invariants() -> str:
+    """docs/invariants.md from the invariants that the simulator checks."""
+    lines = [
+        "# Invariants",
+        "",
+        "Generated from `simulator/invariants/` by `make docs`; change it there. What must hold whatever",
+        "happens; the deterministic world checks each after every step ([simulator.md](simulator.md)).",
+        "",
+        "| | checked by | must hold |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {kind.number} | `{kind.__name__}` | {kind.statement} |" for kind in registry()]
+    return "\n".join(lines) + "\n"
+
+
 PAGES = {
     "configuration.md": configuration,
     "data-inventory.md": data_inventory,
+    "invariants.md": invariants,
     "states.md": diagrams.render,
 }
 

@@ -28,7 +28,7 @@ class Violation:
 
 
 class Invariant(ABC):
-    """``number`` is that of docs/behaviour.md. ``kinds`` are the events that it is told of.
+    """``number`` is that of docs/invariants.md. ``kinds`` are the events that it is told of.
 
     ``facts`` have taken an event in before the invariant is told of it.
     """

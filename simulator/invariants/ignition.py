@@ -18,7 +18,7 @@ class StaleIsUnknown(Invariant):
     """Whoever says OFF has heard OFF."""
 
     number = 5
-    statement = "Staleness yields UNKNOWN, never OFF."
+    statement = "A source that went silent never makes the ignition OFF."
     kinds: ClassVar[tuple[type[Event], ...]] = (Attempted,)
 
     def observe(self, event: Event) -> Violation | None:
@@ -40,7 +40,7 @@ class BoundedChatter(Invariant):
     """Inputs that flap make a bounded number of changes: debounced, each way."""
 
     number = 6
-    statement = "Chattering inputs make a bounded number of transitions in a window."
+    statement = "However an input chatters, the verdict changes only so often in a minute."
     kinds: ClassVar[tuple[type[Event], ...]] = (Attempted, Effected, Agent)
 
     def __init__(self, facts: Facts) -> None:

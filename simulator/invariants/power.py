@@ -21,7 +21,7 @@ class NoShutdownWhileOn(Invariant):
     """Ignition ON forbids a shutdown, and begins a later run-on anew."""
 
     number = 4
-    statement = "No shutdown request while ignition is ON by a fresh source; no run-on timer survives ON."
+    statement = "While a fresh source says ON nobody asks for a shutdown, and no run-on goes on."
     kinds: ClassVar[tuple[type[Event], ...]] = (Effected,)
 
     def __init__(self, facts: Facts) -> None:
@@ -63,7 +63,7 @@ class BatterySpared(Invariant):
     """The tablet lets go of a weak battery that it can see is weak."""
 
     number = 13
-    statement = "The vehicle battery is not below the act threshold because of the tablet for long."
+    statement = "The tablet does not hold the vehicle's battery under the act threshold beyond the act delay."
     kinds: ClassVar[tuple[type[Event], ...]] = (Supply, Power, Agent)
 
     def __init__(self, facts: Facts) -> None:

@@ -30,7 +30,9 @@ class OneRecordEach(Invariant):
     """A change of enforcement is in the books once, and a loosening is there before it takes effect."""
 
     number = 7
-    statement = "Every change of enforcement has exactly one durable record, no later than it is published."
+    statement = (
+        "Each lock and each release has one record, durable before anybody hears of it or at the next start."
+    )
     kinds: ClassVar[tuple[type[Event], ...]] = (
         Effected, Attempted, Committed, Refused, Delivered, Awaited,
     )  # fmt: skip
@@ -126,8 +128,8 @@ class QueueKeeps(Invariant):
 
     number = 8
     statement = (
-        "Of every record acknowledged to its producer: none lost beyond its class's loss window, none "
-        "unexpected, duplicates carry one identity, sequence gap-free."
+        "What a producer was told is durable arrives, but for its class's stated window after a power cut; "
+        "nothing else arrives, nothing counts twice, and no number is skipped."
     )
     kinds: ClassVar[tuple[type[Event], ...]] = (*Oracle.kinds, Awaited)
 
@@ -147,7 +149,7 @@ class Bounded(Invariant):
     """What grows has a limit, and what is dropped at it is written down."""
 
     number = 11
-    statement = "All bounded; every eviction is itself recorded."
+    statement = "Every buffer has its bound, and what is thrown out leaves a record."
     kinds: ClassVar[tuple[type[Event], ...]] = (DiskUse, Delivered, Awaited)
 
     def __init__(self, facts: Facts) -> None:

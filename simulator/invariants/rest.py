@@ -19,7 +19,7 @@ class Converges(Invariant):
     """A healthy vehicle with an officer in it: the tablet can be used. Parked for long: it sleeps."""
 
     number = 10
-    statement = "Liveness: once faults stop, all converges within T."
+    statement = "Some time after the last fault everything is as it should be again."
     kinds: ClassVar[tuple[type[Event], ...]] = (Awaited,)
 
     def observe(self, event: Event) -> Violation | None:
@@ -50,7 +50,7 @@ class WallClockIgnored(Invariant):
     """
 
     number = 9
-    statement = "Jumps of the wall clock change no decision."
+    statement = "No decision differs because somebody set the wall clock."
     kinds: ClassVar[tuple[type[Event], ...]] = (Effected,)
 
     def __init__(self, facts: Facts) -> None:

@@ -30,7 +30,9 @@ class UsableOnlyByProof(Invariant):
     """A person who opens the session against the prohibition finds it locked again."""
 
     number = 1
-    statement = "Never usable without fresh dock proof, an unexpired ride-through, or a grant."
+    statement = (
+        "Whoever uses the tablet does so on a fresh proof, on what is left of a ride-through, or on a grant."
+    )
     kinds: ClassVar[tuple[type[Event], ...]] = (Usable, EvidenceGap, Agent, Fault)
 
     def __init__(self, facts: Facts) -> None:
@@ -73,7 +75,9 @@ class RestrictedInTime(Invariant):
     """Use ends a second after the ride-through, whatever else fails."""
 
     number = 2
-    statement = "Restriction begins within ride-through + 1 s of losing the evidence, whatever else fails."
+    statement = (
+        "One second after the ride-through of a loss at the latest the tablet is restricted, come what may."
+    )
     kinds: ClassVar[tuple[type[Event], ...]] = (Usable, EvidenceGap, Unseated, Agent, Fault)
 
     def __init__(self, facts: Facts) -> None:
@@ -125,9 +129,7 @@ class BudgetHolds(Invariant):
     """Losses of evidence that are each short enough add up."""
 
     number = 14
-    statement = (
-        "Use without proof, summed over restarts and resets between two refills, is within its budget."
-    )
+    statement = "No series of restarts and resets gains more use without proof than one ride-through budget."
     kinds: ClassVar[tuple[type[Event], ...]] = (Usable, EvidenceGap)
 
     def __init__(self, facts: Facts) -> None:

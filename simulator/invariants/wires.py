@@ -17,7 +17,7 @@ class OnlyItsDockLoosens(Invariant):
     """Only what the paired dock says itself, from where it is, counts as its word."""
 
     number = 3
-    statement = "Garbage, duplicated, delayed, replayed or foreign frames never move toward usable."
+    statement = "Only new frames of the paired dock loosen; noise, copies, late and foreign ones never do."
     kinds: ClassVar[tuple[type[Event], ...]] = (Effected, Implausible)
 
     def observe(self, event: Event) -> Violation | None:
@@ -44,7 +44,7 @@ class ListenOnly(Invariant):
     """The agent listens to a vehicle and says nothing to it."""
 
     number = 12
-    statement = "Zero frames transmitted on a vehicle bus."
+    statement = "The tablet puts no frame on the vehicle's bus."
     kinds: ClassVar[tuple[type[Event], ...]] = (CanSent,)
 
     def observe(self, event: Event) -> Violation | None:
