@@ -62,6 +62,7 @@ async def test_an_orderly_restart_in_the_dock_does_not_lock(tmp_path: Path) -> N
         assert "enforcement.changed" not in kinds
 
 
+@pytest.mark.slow
 @looped
 async def test_a_kill_while_tethered_locks_at_the_start_and_has_its_record(tmp_path: Path) -> None:
     """The last committed evidence is old by then: nobody knows what happened meanwhile."""
