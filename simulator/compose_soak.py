@@ -13,8 +13,9 @@ from pathlib import Path
 
 import structlog
 
+from agent.core import machine
 from agent.core.policy import Policy
-from agent.core.state import IgnitionState, PowerMode, TetherState
+from agent.core.state import IgnitionState, PowerMode, TetherState, initial
 from agent.core.types import MINUTE, MS, SECOND, BootNs, KeyPosition, Observation
 from simulator.compose_virtual import Options, World
 from simulator.faults import schedule as schedules
@@ -24,17 +25,20 @@ from simulator.faults.schedule import Schedule
 from simulator.invariants.base import Violation
 from simulator.invariants.facts import Limits
 from simulator.invariants.records import QueueKeeps
-from simulator.invariants.registry import Inspector
+from simulator.invariants.registry import Inspector, registry
 from simulator.invariants.rest import CONVERGED_NS, WallClockIgnored
 from simulator.virtual import events as ev
 from simulator.virtual.coverage import Coverage, Watch
+from simulator.virtual.decider import Core
+from simulator.virtual.decisions import DecisionWorld
 from simulator.virtual.lives import DAY, HOUR
 from simulator.virtual.oracle import Account
-from simulator.virtual.plan import Plan
+from simulator.virtual.plan import WIRES, Plan
 from simulator.virtual.shrink import shrink
 
 LOOK_NS = HOUR  # ours: how often the disk is measured and progress is told
 LOG_IN_NS = 2 * MINUTE  # ours: after the key was turned in the epilogue, for a boot and a proof
+OF_DECISIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 10, 13, 14})  # invariants: without queue, wires and wall clock
 WALL_CLOCK = "wall-clock-jump"
 DEFECT = "0 NoDefect"  # no invariant: something of ours raised, or a run was not the same twice
 
@@ -52,7 +56,7 @@ class Outcome:
     wall_s: float
     violations: tuple[Violation, ...]
     coverage: Coverage
-    account: Account
+    account: Account | None
 
 
 class Drive:
@@ -62,8 +66,14 @@ class Drive:
         self.plan = plan
         self.schedule = plan.schedule()
         policy = Policy()
-        self.world = World(plan.seed, Options(policy=policy, vehicle=plan.vehicle()))
-        self.inspector = Inspector(self.world.events, limits(policy))
+        self.world: World | DecisionWorld
+        if plan.fidelity == WIRES:
+            self.world = World(plan.seed, Options(policy=policy, vehicle=plan.vehicle()))
+            kinds = registry()
+        else:
+            self.world = DecisionWorld(plan.seed, core(policy), plan.vehicle())
+            kinds = tuple(kind for kind in registry() if kind.number in OF_DECISIONS)
+        self.inspector = Inspector(self.world.events, limits(policy), kinds)
         self._coverage = Watch(self.world.events)
         watch(self.world.events)
         for act in plan.life():
@@ -101,8 +111,7 @@ class Drive:
                 while world.now < self.end and not stop(inspector.violations, world.now):
                     before = world.now
                     world.run_until(BootNs(min(before + LOOK_NS, self.end)))
-                    size = sum(file.stat().st_size for file in world.disk.folder.iterdir())
-                    world.events.emit(ev.DiskUse(world.now, size))
+                    self._measure()
                     tell(world.now - before)
                 inspector.finish(world.now)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is what was looked for
@@ -115,8 +124,14 @@ class Drive:
                 time.monotonic() - began,
                 tuple(inspector.violations),
                 self._coverage.coverage(),
-                inspector.the(QueueKeeps).oracle.account(),
+                inspector.the(QueueKeeps).oracle.account() if isinstance(world, World) else None,
             )
+
+    def _measure(self) -> None:
+        world = self.world
+        if isinstance(world, World):
+            size = sum(file.stat().st_size for file in world.disk.folder.iterdir())
+            world.events.emit(ev.DiskUse(world.now, size))
 
 
 def live(plan: Plan, tell: Tell = lambda ns: None) -> Outcome:
@@ -124,7 +139,7 @@ def live(plan: Plan, tell: Tell = lambda ns: None) -> Outcome:
     drive = Drive(plan)
     outcome = drive.run(tell)
     calm = without_wall_clock(outcome.schedule)
-    if outcome.violations or calm is None:
+    if outcome.violations or calm is None or plan.fidelity != WIRES:
         return outcome
     twin = Drive(replace(plan, given=calm))
     beside = twin.run()
@@ -166,6 +181,10 @@ def smallest(outcome: Outcome, most_runs: int) -> tuple[Outcome, int]:
 def _until(first: Violation, plan: Plan) -> Outcome:
     """Run until something is violated, or it is past the time."""
     return Drive(plan).run(stop=lambda violations, now: bool(violations) or now > first.at + HOUR)
+
+
+def core(policy: Policy) -> Core:
+    return Core(policy, initial, machine.step, machine.next_deadline, machine.last_words)
 
 
 def cells() -> tuple[dict[str, list[str]], list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 from agent.core.types import (
     MS,
@@ -25,6 +25,7 @@ from agent.core.types import (
 from simulator.virtual.events import Agent, Event, Fault, Held, Observed, Power, Usable
 
 NEVER = BootNs(-(1 << 62))
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,10 @@ class Unseated(Event):
 
 
 @dataclass(slots=True)
-class Said:
+class Said(Generic[V]):
     """What a source last said, and when it was so."""
 
-    value: object = None
+    value: V | None = None
     at: BootNs = NEVER
 
     def fresh(self, now: BootNs, limit_ns: int) -> bool:
@@ -104,14 +105,11 @@ class Facts:
         self.evidence_since = NEVER  # since when that has been so without a gap
         self.proof_at = NEVER
         self.crank_at = NEVER  # last sign of a starter at work
-        self.wire = Said()  # KL15, authenticated
-        self.key = Said()
-        self.rpm = Said()
-        self.voltage = Said()
-        self.tablet = Said()  # TabletPower
+        self.tablet: Said[TabletPower] = Said()
         self.on_since: BootNs | None = None  # a source has said ON without a break
-        self.on_until = NEVER  # when one last said so, for longer than the debounce
-        self.contradicted_since: BootNs | None = None  # the wire says ON, CAN says OFF, and nothing turns
+        self._on_until = NEVER  # when one last had, for longer than the debounce
+        self._on_at = NEVER  # when one last said ON
+        self._forget()
         self._held_until = self._linked_until = NEVER
         self._unseated = False
         self._tell = tell
@@ -135,7 +133,7 @@ class Facts:
 
     def stuck(self, now: BootNs) -> bool:
         """The wire has said ON for so long against all else that it counts as stuck."""
-        since = self.contradicted_since
+        since = self._contradicted_since
         return since is not None and now - since >= self.limits.stuck_ns
 
     def says_on(self, now: BootNs) -> str:
@@ -145,13 +143,17 @@ class Facts:
             return "the dock's KL15"
         if self.key.value in (KeyPosition.ON, KeyPosition.START) and self.key.fresh(now, limits.can_fresh_ns):
             return "CAN"
-        if (
-            isinstance(self.rpm.value, int)
-            and self.rpm.value > 0
-            and self.rpm.fresh(now, limits.can_fresh_ns)
-        ):
+        if self.engine.value and self.engine.fresh(now, limits.can_fresh_ns):
             return "the engine"
         return ""
+
+    @property
+    def on_until(self) -> BootNs:
+        """When a source last said ON, after it had been said for longer than any debounce."""
+        began = self.on_since
+        if began is not None and self._on_at - began >= self.limits.on_debounce_ns + SECOND:
+            return self._on_at
+        return self._on_until
 
     def says_off(self, now: BootNs) -> bool:
         """Whether any fresh source says OFF, or ACCESSORY."""
@@ -168,9 +170,10 @@ class Facts:
     # --- taking in ------------------------------------------------------------------------------------
 
     def take(self, event: Event) -> None:
+        if isinstance(event, Observed):
+            self._observed(event.at, event.observation)
+            return
         match event:
-            case Observed():
-                self._observed(event.at, event.observation)
             case Held():
                 if self.held and not event.held:
                     self._held_until = event.at
@@ -197,82 +200,97 @@ class Facts:
 
     def _forget(self) -> None:
         """A new run of the agent has heard nothing yet."""
-        self.wire, self.key, self.rpm, self.voltage = Said(), Said(), Said(), Said()
-        self.on_since = self.contradicted_since = None
+        self.wire: Said[bool] = Said()  # KL15, authenticated
+        self.key: Said[int | bool | KeyPosition] = Said()
+        self.engine: Said[bool] = Said()  # whether it turns
+        self.voltage: Said[int] = Said()
+        self._contradicted_since: BootNs | None = None  # the wire says ON, CAN OFF, and nothing turns
+        self.on_since = None
         self.proof_at = NEVER
 
     def _observed(self, now: BootNs, observation: Observation) -> None:
-        if isinstance(observation, DockStatus):
+        if isinstance(observation, CanSignal):
+            self._signal(now, observation)
+        elif isinstance(observation, DockStatus):
             if observation.authenticated:
                 self._status(now, observation)
-        elif isinstance(observation, CanSignal):
-            self._signal(now, observation)
         elif isinstance(observation, DockProof):
             at = BootNs(now - observation.at + observation.evidence_at)
             self.proof_at = at
             if not self.linked_within(at):
                 self._tell(Implausible(now, f"a proof that is {_s(now - at)} old"))
         elif isinstance(observation, TabletPower):
-            self.tablet = Said(observation, now)
+            self.tablet.value, self.tablet.at = observation, now
 
     def _status(self, now: BootNs, status: DockStatus) -> None:
         at = BootNs(now - status.at + status.evidence_at)
+        limits = self.limits
         if status.kl15 is not None:
-            self.wire = Said(status.kl15, at)
-            self._follow_on(now)
-        if status.vehicle_mv is not None:
-            before, self.voltage = self.voltage, Said(status.vehicle_mv, now)
-            if isinstance(before.value, int) and before.value - status.vehicle_mv > self.limits.crank_fall_mv:
+            self._says(self.wire, status.kl15, at, now, limits.wire_fresh_ns, on=status.kl15)
+        mv = status.vehicle_mv
+        if mv is not None:
+            before = self.voltage.value
+            if before is not None and before - mv > limits.crank_fall_mv:
                 self.crank_at = now
-        if status.seated is False:
-            if not self._unseated:
+            self.voltage.value, self.voltage.at = mv, now
+        if not status.seated:
+            if status.seated is False and not self._unseated:
                 self._unseated = True
                 self._tell(Unseated(now))
             return
-        if status.seated is None:
-            return
-        if not self.held_within(at):
+        if not self.held and self._held_until < at:
             self._tell(
                 Implausible(now, f"an authenticated STATUS with seated set that is {_s(now - at)} old")
             )
             return
         self._unseated = False
-        if now - self.proof_at >= self.limits.proof_fresh_ns or at < self.evidence_at:
+        if now - self.proof_at >= limits.proof_fresh_ns or at < self.evidence_at:
             return
-        if at - self.evidence_at >= self.limits.status_fresh_ns:
+        if at - self.evidence_at >= limits.status_fresh_ns:
             self._tell(EvidenceGap(now, self.evidence_at))
             self.evidence_since = at
         self.evidence_at = at
 
     def _signal(self, now: BootNs, signal: CanSignal) -> None:
-        if signal.kind is SignalKind.IGNITION:
-            self.key = Said(signal.value, now)
-            if signal.value is KeyPosition.START:
+        kind, value = signal.kind, signal.value
+        if kind is SignalKind.ENGINE_SPEED and isinstance(value, int):
+            if 0 < value < self.limits.running_rpm:
                 self.crank_at = now
-        elif signal.kind is SignalKind.ENGINE_SPEED:
-            self.rpm = Said(signal.value, now)
-            if isinstance(signal.value, int) and 0 < signal.value < self.limits.running_rpm:
+            turns = value > 0
+            # Of the engine only whether it turns: its speed is never the same twice.
+            self._says(self.engine, turns, now, now, self.limits.can_fresh_ns, on=turns)
+        elif kind is SignalKind.IGNITION:
+            if value is KeyPosition.START:
                 self.crank_at = now
-        elif signal.kind is SignalKind.BATTERY:
-            self.voltage = Said(signal.value, now)
-            return
-        else:
-            return
-        self._follow_on(now)
+            on = value is KeyPosition.ON or value is KeyPosition.START
+            self._says(self.key, value, now, now, self.limits.can_fresh_ns, on=on)
+        elif kind is SignalKind.BATTERY and isinstance(value, int):
+            self.voltage.value, self.voltage.at = value, now
 
-    def _follow_on(self, now: BootNs) -> None:
-        wire_on = self.wire.value is True and self.wire.fresh(now, self.limits.wire_fresh_ns)
-        if wire_on and self.key.value is KeyPosition.OFF and not self.rpm.value:
-            if self.contradicted_since is None:
-                self.contradicted_since = now
+    def _says(self, source: Said[V], value: V, at: BootNs, now: BootNs, fresh_ns: int, *, on: bool) -> None:
+        """A source of the ignition says something; most say what they said before."""
+        if on and at > self._on_at:
+            self._on_at = at
+        if value == source.value and at - source.at < fresh_ns:
+            source.at = at
+            return
+        if at - source.at >= fresh_ns:
+            self._contradicted_since = None  # it had said nothing for a while
+        source.value, source.at = value, at
+        self._compare(now)
+
+    def _compare(self, now: BootNs) -> None:
+        """What the sources say together, after one of them said something else."""
+        if self.wire.value and self.key.value is KeyPosition.OFF and not self.engine.value:
+            if self._contradicted_since is None:
+                self._contradicted_since = now
         else:
-            self.contradicted_since = None
-        if not self.says_on(now):
-            self.on_since = None
-        elif self.on_since is None:
-            self.on_since = now
-        elif now - self.on_since >= self.limits.on_debounce_ns + SECOND:
-            self.on_until = now
+            self._contradicted_since = None
+        if self.says_on(now):
+            if self.on_since is None:
+                self.on_since = now
+        elif self.on_since is not None:
+            self._on_until, self.on_since = self.on_until, None
 
 
 def _s(ns: int) -> str:

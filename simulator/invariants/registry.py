@@ -44,10 +44,10 @@ class Inspector:
         for invariant in self.invariants:
             for event in invariant.kinds:
                 self._by_kind.setdefault(event, []).append(invariant)
-        own = set(self.facts.kinds)
-        for event in own:
-            events.subscribe(self._taken, event)
-        for event in self._by_kind.keys() - own:
+        for event in self.facts.kinds:
+            # Of observations there are fifteen a second, and no invariant wants more than the facts.
+            events.subscribe(self._taken if event in self._by_kind else self.facts.take, event)
+        for event in self._by_kind.keys() - set(self.facts.kinds):
             events.subscribe(self.tell, event)
 
     def the(self, kind: type[Kind]) -> Kind:

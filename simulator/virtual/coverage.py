@@ -37,8 +37,8 @@ class Watch:
     """Watches the events of one run. An observation counts for the states that it came in."""
 
     def __init__(self, events: Events) -> None:
-        self._met: set[tuple[Any, Any, Any, type]] = set()
-        self._states: tuple[Any, Any, Any] = (None, None, None)
+        self._met: dict[tuple[Any, Any, Any], set[type]] = {}
+        self._enter(None, None, None)
         self._faults: Counter[str] = Counter()
         events.subscribe(self._observed, Observed)
         events.subscribe(self._started, Agent)
@@ -46,18 +46,25 @@ class Watch:
 
     def coverage(self) -> Coverage:
         cells: set[Cell] = set()
-        for tether, ignition, power, kind in self._met:
-            for part, state in (("tether", tether), ("ignition", ignition), ("power", power)):
-                cells.add((part, START if state is None else state.value, kind.__name__))
+        for states, kinds in self._met.items():
+            for part, state in zip(("tether", "ignition", "power"), states, strict=True):
+                value = START if state is None else state.value
+                cells |= {(part, value, kind.__name__) for kind in kinds}
         return Coverage(cells, self._faults)
 
+    def _enter(self, tether: Any, ignition: Any, power: Any) -> None:
+        self._tether, self._ignition, self._power = tether, ignition, power
+        self._kinds = self._met.setdefault((tether, ignition, power), set())
+
     def _observed(self, event: Any) -> None:
+        self._kinds.add(type(event.observation))
         state = event.state
-        self._met.add((*self._states, type(event.observation)))
-        self._states = (state.tether.state, state.ignition.state, state.power.mode)
+        tether, ignition, power = state.tether.state, state.ignition.state, state.power.mode
+        if tether is not self._tether or ignition is not self._ignition or power is not self._power:
+            self._enter(tether, ignition, power)
 
     def _started(self, event: Any) -> None:
-        self._states = (None, None, None)
+        self._enter(None, None, None)
 
     def _fault(self, event: Any) -> None:
         if event.on:

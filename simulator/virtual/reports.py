@@ -1,0 +1,337 @@
+"""What dock, bus and supplies report to an agent, as observations: their wires are left out.
+
+``DockReports`` and ``BusReports`` conform to the knobs of the wires that they stand for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from agent.core.types import (
+    MS,
+    SECOND,
+    BootNs,
+    BusState,
+    CanBus,
+    CanSignal,
+    DockFault,
+    DockForeign,
+    DockIdent,
+    DockLinkLost,
+    DockLinkUp,
+    DockProof,
+    DockStatus,
+    DriveOutputs,
+    ForeignReason,
+    KeyPosition,
+    LinkLoss,
+    SignalKind,
+    TabletPower,
+)
+from simulator.docks.reference_outputs import Actuators, Inputs
+from simulator.faults.knobs import Behind
+from simulator.vehicle import Vehicle
+from simulator.virtual.agenda import Agenda, Entry
+from simulator.virtual.decider import Decider
+
+STATUS_NS = 200 * MS  # docs/dock-link.md: 5 Hz
+PROOF_NS = 30 * SECOND  # docs/dock-link.md
+ANSWER_NS = 15 * MS  # ours: what a challenge and its answer take at 115200 baud
+AGAIN_NS = SECOND  # docs/dock-link.md: a challenge for want of a tag comes at most once a second
+LEASE_NS, LEASE_MS = 450 * MS, 5000  # drivers.docks.reference.session; evidence is as old as a lease
+BAD_MACS_NS = 3 * SECOND  # docs/dock-link.md: three running, one a second
+STALE_NS = 5 * SECOND  # drivers.docks.reference.session
+FRAME_BYTES = 44  # a tagged STATUS on the wire
+BATCH_NS = 100 * MS  # drivers.ports.can drains a light bus so often
+KEPT_FRESH = 5  # batches after which what did not change is told again (drivers.vehicles.watch: 500 ms)
+SILENT_NS = 2 * SECOND  # drivers.ports.can
+LOOK_NS, SETTLE_NS = 30 * SECOND, SECOND // 2  # drivers.ports.power_supply
+# By their own names: to look a member up in its class takes long, fifteen times a second.
+NO_FAULT, ACTIVE, OFF = DockFault.NONE, BusState.ACTIVE, KeyPosition.OFF
+IGNITION, ENGINE_SPEED = SignalKind.IGNITION, SignalKind.ENGINE_SPEED
+DOCK, BUS = "vehicle", "powertrain"
+_BITS = (
+    ("latch", 1),
+    ("led", 2),
+    ("buzzer", 4),
+    ("power_hold", 8),
+    ("supply_enable", 16),
+)  # docs/dock-link.md
+
+
+class DockReports:
+    """A dock at the end of a line, or what has come in its place; ``changed``: it may switch the supply."""
+
+    def __init__(
+        self, agenda: Agenda, rng: random.Random, tablet: Decider, changed: Callable[[], None]
+    ) -> None:
+        self.lose_permille = self.flip_permille = self.split_bytes = 0
+        self.merge_ns = self.delay_ns = 0
+        self.duplicate_permille = self.replay_permille = 0
+        self.inputs = Inputs()
+        self.actuators = Actuators(agenda.now)
+        self.plugged: Callable[[], None] = lambda: None  # called when something else is there
+        self._agenda = agenda
+        self._rng = rng
+        self._tablet = tablet
+        self._changed = changed
+        self.life: Behind | None = None  # what its life has there; None is its own dock
+        self._fault: Behind | None = None
+        self._dark = False
+        self._up = False  # the path is open
+        self._proved = False
+        self._proof_at = BootNs(0)  # the next one
+        self._entry: Entry | None = None
+
+    # --- what is there --------------------------------------------------------------------------------
+
+    def plug(self, behind: Behind | None, after_bytes: int = 0) -> None:
+        self._put(self.life, behind)
+
+    def dock(self, behind: Behind | None) -> None:
+        """The life's layer."""
+        self._put(behind, self._fault)
+
+    def brown_out(self, dark: bool) -> None:
+        """The dock is without power, or comes back and has forgotten its session."""
+        if dark is not self._dark:
+            self._dark, self._proved = dark, False
+            if not dark:
+                self.actuators.start_dead_man(self._agenda.now)
+                self._proof_at = BootNs(self._agenda.now + AGAIN_NS)
+            self.plugged()
+
+    @property
+    def behind(self) -> Behind | None:
+        return self.life if self._fault is None else self._fault
+
+    @property
+    def linked(self) -> bool:
+        return self.behind is None and not self._dark
+
+    def _put(self, life: Behind | None, fault: Behind | None) -> None:
+        before = self.behind
+        self.life, self._fault = life, fault
+        if self.behind is not before:
+            self._link_lost(LinkLoss.UNPLUGGED)
+            self.plugged()
+            self.begin()
+
+    def begin(self) -> None:
+        """Somebody opens the path; again after a sleep, in which nothing was heard."""
+        if not self._tablet.hears or self.behind is Behind.NOTHING:
+            return
+        at = self._tablet.boot_time()
+        if not self._up:
+            self._up, self._proved = True, False
+            self._tablet.take(DockLinkUp(at, DOCK))
+        self._proof_at = BootNs(self._agenda.now + ANSWER_NS)
+        if self.behind is Behind.FOREIGN:
+            self._agenda.after(BAD_MACS_NS, self._foreign)
+        self._tick_at(self._proof_at)
+
+    def ended(self) -> None:
+        """The agent is gone: so is what it had open."""
+        self._up = self._proved = False
+
+    def _link_lost(self, why: LinkLoss) -> None:
+        if self._up:
+            self._up = self._proved = False
+            self._tablet.take(DockLinkLost(self._tablet.boot_time(), DOCK, why))
+
+    def _foreign(self) -> None:
+        if self.behind is Behind.FOREIGN and self._up:
+            at = self._tablet.boot_time()
+            asked = BootNs(at - ANSWER_NS)
+            self._tablet.take(DockForeign(at, DOCK, ForeignReason.BAD_MAC, asked))
+
+    # --- what it says ---------------------------------------------------------------------------------
+
+    def kick(self) -> None:
+        """Something that STATUS shows changed."""
+        if self._up and self._proved:
+            self._tick_at(self._agenda.now)
+
+    def _tick_at(self, at: BootNs) -> None:
+        if self._entry is not None:
+            self._entry.cancel()
+        self._entry = self._agenda.at(at, self._tick)
+
+    def _tick(self) -> None:
+        self._entry = None
+        if not self._up or not self._tablet.hears:
+            return
+        now = self._agenda.now
+        if self.linked:
+            if now >= self._proof_at and self._survives():
+                self._prove(now)
+            if self._proved and self._survives():
+                self.actuators.lease(LEASE_MS, now)
+                self._report(now)
+        self._tick_at(BootNs(now + STATUS_NS))
+
+    def _prove(self, now: BootNs) -> None:
+        at = self._tablet.boot_time()
+        if not self._proved:
+            ident = DockIdent(at, DOCK, "DK-000007", "WV1ZZZ7HZNH000007", "model", (1, 0), 0)
+            self._tablet.take(ident)
+        self._proved = True
+        self._proof_at = BootNs(now + PROOF_NS)
+        self._tablet.take(DockProof(at, DOCK, BootNs(at - min(ANSWER_NS, at))))
+
+    def _report(self, now: BootNs) -> None:
+        """STATUS, as old as the last lease that was answered before it."""
+        inputs, at = self.inputs, self._tablet.boot_time()
+        asked = BootNs(max(at - now % LEASE_NS - self.delay_ns, 0))
+        status = DockStatus(
+            at, DOCK, asked, True, inputs.seated, inputs.mated, False, inputs.kl15,
+            inputs.vehicle_mv, inputs.dock_mv, inputs.tablet_ma, inputs.temperature_dc, NO_FAULT,
+        )  # fmt: skip
+        if self.delay_ns == 0:
+            self._tablet.take(status)
+        elif self.delay_ns < STALE_NS:
+            late = replace(status, at=BootNs(at + self.delay_ns), evidence_at=asked)
+            self._tablet.soon(self.delay_ns, partial(self._tablet.take, late))
+
+    def _survives(self) -> bool:
+        """Whether a frame gets through bytes that are lost or flipped."""
+        bad = self.lose_permille + self.flip_permille
+        return bad == 0 or self._rng.random() < (max(0, 1000 - bad) / 1000) ** FRAME_BYTES
+
+    # --- what the agent asks for ----------------------------------------------------------------------
+
+    def drive(self, outputs: DriveOutputs) -> None:
+        if self.linked and self._proved:
+            for name, bit in _BITS:
+                value = getattr(outputs, name)
+                if value is not None:
+                    self.actuators.set(bit, bit if value else 0)
+            self._agenda.after(0, self._changed)
+
+    def cut_in(self, seconds: int | None) -> None:
+        if self.linked and self._proved:
+            self.actuators.plan_cut(None if seconds is None else BootNs(self._agenda.now + seconds * SECOND))
+            self._agenda.after(0, self._changed)
+
+    def prove(self) -> None:
+        if self._up:
+            self._proof_at = BootNs(self._agenda.now + ANSWER_NS)
+            self._tick_at(self._proof_at)
+
+
+class BusReports:
+    """The vehicle's bus: decoded signals on change, and now and then to keep them fresh."""
+
+    def __init__(self, agenda: Agenda, tablet: Decider, vehicle: Vehicle, alive: Callable[[], bool]) -> None:
+        self.silent = self.frozen = False
+        self.foreign_period_ns = 0  # frames of another make do not count: nothing comes of them
+        self._bus_off = False
+        self._agenda = agenda
+        self._tablet = tablet
+        self._vehicle = vehicle
+        self._alive = alive
+        self._state: BusState | None = None
+        self._entry: Entry | None = None
+        self._heard_at = BootNs(0)
+        self._batch = 0
+        self._key: KeyPosition | None = None
+        self._rpm = -1
+
+    @property
+    def bus_off(self) -> bool:
+        return self._bus_off
+
+    @bus_off.setter
+    def bus_off(self, off: bool) -> None:
+        self._bus_off = off
+        if off:
+            self._turn(BusState.DOWN)
+        else:
+            self.begin()
+
+    def begin(self) -> None:
+        """An agent listens anew."""
+        self._state = None
+        self._heard_at = self._agenda.now
+        self.kick()
+
+    def kick(self) -> None:
+        """The bus may have woken up."""
+        if self._entry is None and self._tablet.hears and not self._bus_off:
+            self._entry = self._agenda.after(BATCH_NS, self._listen)
+
+    def _listen(self) -> None:
+        self._entry = None
+        if not self._tablet.hears or self._bus_off:
+            return
+        now = self._agenda.now
+        if self._alive() and not self.silent:
+            self._heard_at = now
+            if self._state is not ACTIVE:
+                self._turn(ACTIVE)
+            if not self.frozen:
+                self._signals(now)
+        elif now - self._heard_at >= SILENT_NS:
+            self._turn(BusState.SILENT)
+            if not self._alive():
+                return
+        self._entry = self._agenda.after(BATCH_NS, self._listen)
+
+    def _signals(self, now: BootNs) -> None:
+        vehicle, take = self._vehicle, self._tablet.take
+        self._batch = batch = (self._batch + 1) % KEPT_FRESH
+        key = vehicle.key
+        if key is OFF and vehicle.key_in:
+            key = KeyPosition.ACCESSORY  # KL_S without KL15
+        at = self._tablet.boot_time()
+        if batch == 0 or key is not self._key:
+            self._key = key
+            take(CanSignal(at, BUS, IGNITION, key))
+        rpm = vehicle.rpm_at(now)
+        if batch == 0 or rpm != self._rpm:
+            self._rpm = rpm
+            take(CanSignal(at, BUS, ENGINE_SPEED, rpm))
+
+    def _turn(self, state: BusState) -> None:
+        if state is not self._state:
+            self._state = state
+            self._tablet.take(CanBus(self._tablet.boot_time(), BUS, state))
+
+
+class SupplyReports:
+    """The tablet's own supplies, looked at now and then, and soon after one came or went."""
+
+    def __init__(self, agenda: Agenda, tablet: Decider) -> None:
+        self._agenda = agenda
+        self._tablet = tablet
+        self._last: TabletPower | None = None
+        self._entry: Entry | None = None
+
+    def begin(self) -> None:
+        self._last = None
+        self._look()
+
+    def changed(self) -> None:
+        self._look_in(SETTLE_NS)
+
+    def _look_in(self, delay_ns: int) -> None:
+        if self._entry is not None:
+            self._entry.cancel()
+        self._entry = self._agenda.after(delay_ns, self._look)
+
+    def _look(self) -> None:
+        self._entry = None
+        if not self._tablet.hears:
+            return
+        body = self._tablet.body
+        seen = TabletPower(
+            self._tablet.boot_time(), body.supply_mv > 0, body.percent,
+            body.battery_mw * 1000 // body.battery_mv, body.battery_mv, body.temperature_dc,
+        )  # fmt: skip
+        if self._last is None or replace(self._last, at=seen.at) != seen:
+            self._last = seen
+            self._tablet.take(seen)
+        self._look_in(LOOK_NS)
