@@ -8,24 +8,13 @@ and no more is done. What stirs a part is said by the part, next to what it deci
 from __future__ import annotations
 
 from agent.core import ignition as ignition_
+from agent.core import ignition_calm
 from agent.core import power as power_
 from agent.core import tether as tether_
 from agent.core.evolve import evolve
 from agent.core.policy import Policy
-from agent.core.state import NEVER, Calm, Ignition, Power, State, Tether
+from agent.core.state import NEVER, Calm, Ignition, State, Tether
 from agent.core.types import BootNs, CanSignal, DockStatus, Observation
-
-_EVIDENCE = (CanSignal, DockStatus)  # nothing but evidence, and the only ones that come all the time
-
-
-def take(state: State, obs: Observation, now: BootNs, policy: Policy) -> tuple[Tether, Ignition, Power]:
-    """Every part that keeps evidence, with an observation taken in. Decides nothing."""
-    ignition = ignition_.take(state.ignition, obs, now, policy.ignition)
-    return (
-        tether_.take(state.tether, obs, now, policy.tether),
-        ignition,
-        power_.take(state.power, obs, now, ignition, policy),
-    )
 
 
 def settled(state: State, policy: Policy) -> State:
@@ -33,7 +22,7 @@ def settled(state: State, policy: Policy) -> State:
     if not state.started:
         return state
     standing = _standing(state, policy)
-    due = min(int(standing), _stale_at(state.tether, state.ignition, state.now, policy))
+    due = min(standing, _stale_at(state.tether, state.ignition, state.now, policy))
     calm = Calm(policy, until=tether_.refill_at(state.tether, policy.tether), standing=standing)
     return evolve(state, calm=calm, due=due)
 
@@ -41,23 +30,45 @@ def settled(state: State, policy: Policy) -> State:
 def refreshed(state: State, obs: Observation, policy: Policy) -> State | None:
     """A calm state with newer evidence that says the same; None where it has to be settled."""
     calm = state.calm
-    if calm is None or calm.policy is not policy or not isinstance(obs, _EVIDENCE):
+    if calm is None or calm.policy is not policy:
         return None
     now = obs.at if obs.at > state.now else state.now
     if now >= state.due or now >= calm.until:
         return None
-    if (
-        isinstance(obs, DockStatus)
-        and obs.authenticated
-        and power_.sample_due(state.power, now, policy.power)
-    ):
+    if isinstance(obs, CanSignal):
+        return _by_signal(state, calm, obs, now)
+    if isinstance(obs, DockStatus):
+        return _by_status(state, calm, obs, now) if obs.authenticated else None
+    return None
+
+
+def _by_signal(state: State, calm: Calm, obs: CanSignal, now: BootNs) -> State | None:
+    policy, kind, before = calm.policy, obs.kind, state.ignition
+    ignition = ignition_.take_signal(before, obs, now, policy.ignition)
+    if ignition_calm.signal_stirs(before, ignition, kind, now, policy.ignition):
         return None
-    tether, ignition, power = take(state, obs, now, policy)
-    if ignition is not state.ignition and ignition_.stirred(state.ignition, ignition, now, policy.ignition):
-        return None
-    if tether is not state.tether and tether_.stirred(state.tether, tether, now, policy.tether):
-        return None
+    power = power_.take_signal(state.power, obs, now, ignition, policy)
     if power is not state.power and power_.stirred(state.power, power):
+        return None
+    due = state.due
+    # What is newer goes stale later: the deadline moves only if this source was the first to go stale.
+    if due == ignition_calm.signal_stale_at(before, kind, policy.ignition):
+        due = min(calm.standing, _stale_at(state.tether, ignition, now, policy))
+    return evolve(state, now=now, ignition=ignition, power=power, due=due)
+
+
+def _by_status(state: State, calm: Calm, obs: DockStatus, now: BootNs) -> State | None:
+    policy = calm.policy
+    if power_.sample_due(state.power, now, policy.power):
+        return None
+    ignition = ignition_.take_status(state.ignition, obs, now, policy.ignition)
+    if ignition_calm.status_stirs(state.ignition, ignition, now, policy.ignition):
+        return None
+    tether = tether_.take_status(state.tether, obs, now, policy.tether)
+    if tether_.stirred(state.tether, tether, now, policy.tether):
+        return None
+    power = power_.take_status(state.power, obs, now, ignition, policy)
+    if power_.stirred(state.power, power):
         return None
     stale_at = _stale_at(tether, ignition, now, policy)
     due = stale_at if stale_at < calm.standing else calm.standing
@@ -69,11 +80,11 @@ def due_at(state: State, policy: Policy) -> int:
     return min(_standing(state, policy), _stale_at(state.tether, state.ignition, state.now, policy))
 
 
-def _standing(state: State, policy: Policy) -> BootNs:
+def _standing(state: State, policy: Policy) -> int:
     """The earliest deadline after the state's time that no evidence moves."""
     times = [
         *tether_.standing(state.tether, policy.tether),
-        *ignition_.standing(state.ignition, policy.ignition),
+        *ignition_calm.standing(state.ignition, policy.ignition),
         *power_.standing(state.power, policy.power),
     ]
     if state.asleep_until is not None:
@@ -84,5 +95,5 @@ def _standing(state: State, policy: Policy) -> BootNs:
 def _stale_at(tether: Tether, ignition: Ignition, now: BootNs, policy: Policy) -> int:
     """When the next evidence goes stale."""
     tether_at = tether_.stale_at(tether, now, policy.tether)
-    ignition_at = ignition_.stale_at(ignition, now, policy.ignition)
+    ignition_at = ignition_calm.stale_at(ignition, now, policy.ignition)
     return tether_at if tether_at < ignition_at else ignition_at

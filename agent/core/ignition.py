@@ -8,25 +8,29 @@ nothing: it never says off.
 from __future__ import annotations
 
 import json
-from typing import Final, assert_never
+from typing import assert_never
 
 from agent.core.catalogue import IGNITION_CHANGED
 from agent.core.evolve import evolve
 from agent.core.ignition_evidence import evidence, graded
 from agent.core.ignition_rules import Delay, EngineWord, KeyWord, Rule, When, WireWord, decide
 from agent.core.ignition_words import (
-    charges,
+    ALTERNATOR,
+    BATTERY,
+    ENGINE_SPEED,
+    IGNITION,
+    READY,
+    SPEED,
+    START,
     charging,
     crank_open,
     engine_word,
     key_word,
-    ready_word,
-    rpm_word,
     wire_word,
 )
 from agent.core.notes import change
 from agent.core.policy import IgnitionPolicy
-from agent.core.state import NEVER, Bus, Crank, Ignition, IgnitionState, Reading
+from agent.core.state import Bus, Crank, Ignition, IgnitionState, Reading
 from agent.core.types import (
     MS,
     SECOND,
@@ -38,17 +42,7 @@ from agent.core.types import (
     Effects,
     KeyPosition,
     Observation,
-    SignalKind,
 )
-
-# Members by their own names: to look one up in its class takes longer than all else done for a signal.
-IGNITION: Final = SignalKind.IGNITION
-ENGINE_SPEED: Final = SignalKind.ENGINE_SPEED
-BATTERY: Final = SignalKind.BATTERY
-ALTERNATOR: Final = SignalKind.ALTERNATOR
-SPEED: Final = SignalKind.SPEED
-READY: Final = SignalKind.READY
-START: Final = KeyPosition.START
 
 MAX_BUSES = 8  # ours; a vehicle has at most four that a configuration may name
 
@@ -62,16 +56,17 @@ def take(ignition: Ignition, obs: Observation, now: BootNs, policy: IgnitionPoli
     """The ignition with one more piece of evidence. Decides nothing."""
     match obs:
         case CanSignal():
-            return _take_signal(ignition, obs, now, policy)
+            return take_signal(ignition, obs, now, policy)
         case DockStatus(authenticated=True):
-            return _take_status(ignition, obs, now, policy)
+            return take_status(ignition, obs, now, policy)
         case CanBus():
             return _take_bus(ignition, obs, now)
         case _:
             return ignition
 
 
-def _take_status(ignition: Ignition, obs: DockStatus, now: BootNs, policy: IgnitionPolicy) -> Ignition:
+def take_status(ignition: Ignition, obs: DockStatus, now: BootNs, policy: IgnitionPolicy) -> Ignition:
+    """What ``take`` does with an authenticated STATUS."""
     at = obs.evidence_at if obs.evidence_at < now else now
     wire, kl15_at, dock_mv, crank = ignition.wire, ignition.kl15_at, ignition.dock_mv, ignition.crank
     if obs.kl15 is not None and (wire is None or at >= wire.at):
@@ -85,7 +80,8 @@ def _take_status(ignition: Ignition, obs: DockStatus, now: BootNs, policy: Ignit
     return evolve(ignition, wire=wire, kl15_at=kl15_at, dock_mv=dock_mv, crank=crank)
 
 
-def _take_signal(ignition: Ignition, obs: CanSignal, now: BootNs, policy: IgnitionPolicy) -> Ignition:
+def take_signal(ignition: Ignition, obs: CanSignal, now: BootNs, policy: IgnitionPolicy) -> Ignition:
+    """What ``take`` does with a CAN signal."""
     kind, value = obs.kind, obs.value
     if kind is ENGINE_SPEED:
         rpm = Reading(_number(value), now)
@@ -124,38 +120,6 @@ def _take_bus(ignition: Ignition, obs: CanBus, now: BootNs) -> Ignition:
     if (known is not None and known.state is obs.state) or len(others) >= MAX_BUSES:
         return ignition
     return evolve(ignition, buses=(*others, Bus(obs.bus, obs.state, now)))
-
-
-def stirred(before: Ignition, after: Ignition, now: BootNs, policy: IgnitionPolicy) -> bool:
-    """Whether what was taken in since ``before`` was settled may change what ``settle`` finds.
-
-    Not where each source that was heard says what it said. Within a crank window times count too.
-    """
-    return (
-        after.crank is not None
-        or (after.rpm is not before.rpm and rpm_word(after, now, policy) is not rpm_word(before, now, policy))
-        or (after.key is not before.key and key_word(after, now, policy) is not key_word(before, now, policy))
-        or (
-            after.wire is not before.wire
-            and wire_word(after, now, policy) is not wire_word(before, now, policy)
-        )
-        or (
-            after.ready is not before.ready
-            and ready_word(after, now, policy) is not ready_word(before, now, policy)
-        )
-        or (
-            after.dock_mv is not before.dock_mv
-            and charges(after.dock_mv, now, policy) is not charges(before.dock_mv, now, policy)
-        )
-        or (
-            after.battery_mv is not before.battery_mv
-            and charges(after.battery_mv, now, policy) is not charges(before.battery_mv, now, policy)
-        )
-        or (
-            after.alternator_mv is not before.alternator_mv
-            and charges(after.alternator_mv, now, policy) is not charges(before.alternator_mv, now, policy)
-        )
-    )
 
 
 # --- the crank window -----------------------------------------------------------------------------
@@ -271,38 +235,3 @@ def _change(
     )  # fmt: skip
     extra = {"grade": grade.value, "conflicts": json.dumps(conflicts)}
     return after, tuple(change(IGNITION_CHANGED, ignition.state.value, decision, **extra))
-
-
-def stale_at(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> int:
-    """When the next source that says something goes stale; ``NEVER`` if none will."""
-    earliest: int = NEVER
-    wire = ignition.wire
-    if wire is not None and now < (at := wire.at + policy.wire_fresh_ms * MS):
-        earliest = at
-    fresh_ns = policy.can_fresh_ms * MS
-    for signal in (ignition.key, ignition.rpm, ignition.ready):
-        if signal is not None and now < (at := signal.at + fresh_ns) < earliest:
-            earliest = at
-    fresh_ns = policy.voltage_fresh_ms * MS
-    for voltage in (ignition.dock_mv, ignition.battery_mv, ignition.alternator_mv):
-        if voltage is None or voltage.value < policy.charging_mv:
-            continue
-        if now < (at := voltage.at + fresh_ns) < earliest:
-            earliest = at
-    return earliest
-
-
-def standing(ignition: Ignition, policy: IgnitionPolicy) -> list[BootNs]:
-    """The other times at which the verdict or the crank window may change by itself; some may be past."""
-    times: list[int] = []
-    if ignition.pending is not None:
-        times.append(ignition.pending_since + ignition.pending_ns)
-    if ignition.stuck_since is not None:
-        times.append(ignition.stuck_since + policy.stuck_s * SECOND)
-    if ignition.crank is not None:
-        times.append(ignition.crank.evidence_at + policy.crank_quiet_s * SECOND)
-        times.append(ignition.crank.opened_at + policy.crank_max_s * SECOND)
-        if ignition.state is IgnitionState.RUNNING:
-            start = max(ignition.since, ignition.crank.evidence_at)
-            times.append(start + policy.crank_after_running_ms * MS)
-    return [BootNs(time) for time in times]

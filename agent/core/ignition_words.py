@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from agent.core.ignition_rules import WIRE_STUCK, EngineWord, KeyWord, WireWord
 from agent.core.policy import IgnitionPolicy, Wire
 from agent.core.state import Ignition, Reading
-from agent.core.types import MS, SECOND, BootNs, KeyPosition
+from agent.core.types import MS, SECOND, BootNs, KeyPosition, SignalKind
 
-# The words of every day by their own names: to look a member up in its class takes longer than the rest.
-WIRE_ON, WIRE_OFF = WireWord.ON, WireWord.OFF
-KL15 = Wire.KL15
+# What comes all the time, by its own name: to look a member up in its class takes longer than all the rest.
+IGNITION: Final = SignalKind.IGNITION
+ENGINE_SPEED: Final = SignalKind.ENGINE_SPEED
+BATTERY: Final = SignalKind.BATTERY
+ALTERNATOR: Final = SignalKind.ALTERNATOR
+SPEED: Final = SignalKind.SPEED
+READY: Final = SignalKind.READY
+START: Final = KeyPosition.START
+KL15, WIRE_ON, WIRE_OFF = Wire.KL15, WireWord.ON, WireWord.OFF
 STILL, TURNING = EngineWord.STILL, EngineWord.TURNING
 
 _KEY_WORDS = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from agent.core import ignition as ignition_
 from agent.core import power as power_
 from agent.core import tether as tether_
-from agent.core.calm import due_at, refreshed, settled, take
+from agent.core.calm import due_at, refreshed, settled
 from agent.core.catalogue import ENFORCEMENT_CHANGED, LOCK_OUTCOME, USED_WHILE_LOCKED
 from agent.core.evolve import evolve
 from agent.core.notes import evidence_text
@@ -61,9 +61,7 @@ def step_in_full(state: State, obs: Observation, policy: Policy) -> tuple[State,
     if due is not None and due <= now:
         # Evidence that comes late must not undo what was due before it came.
         state = _settle(evolve(state, now=now), policy, None, effects)
-    tether, ignition, power = take(state, obs, now, policy)
-    state = evolve(state, now=now, tether=tether, ignition=ignition, power=power)
-    state = _hear(state, obs, policy, effects)
+    state = _hear(_take(state, obs, now, policy), obs, policy, effects)
     if state.started:
         state = _settle(state, policy, obs, effects)
     remembered = last_words(state, now)
@@ -99,6 +97,18 @@ def last_words(state: State, at: BootNs) -> Remembered:
 
 
 # --- taking in ------------------------------------------------------------------------------------
+
+
+def _take(state: State, obs: Observation, now: BootNs, policy: Policy) -> State:
+    """Give an observation to every part that keeps evidence."""
+    ignition = ignition_.take(state.ignition, obs, now, policy.ignition)
+    return evolve(
+        state,
+        now=now,
+        tether=tether_.take(state.tether, obs, now, policy.tether),
+        ignition=ignition,
+        power=power_.take(state.power, obs, now, ignition, policy),
+    )
 
 
 def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect]) -> State:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent.core.catalogue import POWER_CHANGED, POWER_SAMPLE, SHUTDOWN
 from agent.core.evolve import evolve
-from agent.core.ignition_words import charging, crank_open, says_on
+from agent.core.ignition_words import BATTERY, charging, crank_open, says_on
 from agent.core.notes import change, evidence_text, note, unseen
 from agent.core.policy import Policy, PowerPolicy
 from agent.core.power_rules import ROWS, Row, Trigger
@@ -36,12 +36,10 @@ from agent.core.types import (
     RequestPower,
     Shed,
     ShutdownSignal,
-    SignalKind,
     TabletPower,
     Write,
 )
 
-BATTERY = SignalKind.BATTERY
 RPM_STEP = 50  # precision of engine speed in a power sample (catalogue)
 
 
@@ -52,9 +50,9 @@ def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy
     """The power state with one more measurement or answer. Decides nothing."""
     match obs:
         case CanSignal():
-            return _take_signal(power, obs, now, ignition, policy) if obs.kind is BATTERY else power
+            return take_signal(power, obs, now, ignition, policy)
         case DockStatus(authenticated=True):
-            return _sample(power, obs, obs.vehicle_mv, now, ignition, policy)
+            return take_status(power, obs, now, ignition, policy)
         case TabletPower():
             return _take_tablet(power, obs, now, policy.power)
         case Drained():
@@ -68,8 +66,15 @@ def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy
             return power
 
 
-def _take_signal(power: Power, obs: CanSignal, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
-    """The battery as CAN reports it counts only where the dock says nothing."""
+def take_status(power: Power, obs: DockStatus, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
+    """What ``take`` does with an authenticated STATUS."""
+    return _sample(power, obs, obs.vehicle_mv, now, ignition, policy)
+
+
+def take_signal(power: Power, obs: CanSignal, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
+    """The battery as CAN reports it, which counts only where the dock says nothing."""
+    if obs.kind is not BATTERY:
+        return power
     dock = ignition.dock_mv
     silent = dock is None or not dock.fresh(now, policy.ignition.voltage_fresh_ms * MS)
     if not silent or not isinstance(obs.value, int):

@@ -197,7 +197,7 @@ class Calm:
 
     policy: Policy  # that it was settled by, and no other
     until: BootNs
-    standing: BootNs
+    standing: int
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from agent.core.types import (
     MS,
     SECOND,
     BootNs,
-    CanSignal,
     Decision,
     DockForeign,
     DockProof,
@@ -97,10 +96,8 @@ _NEXT = {(frm, row.finding): row for row in TABLE for frm in row.frm}
 def take(tether: Tether, obs: Observation, now: BootNs, policy: TetherPolicy) -> Tether:
     """The tether with one more piece of evidence. Decides nothing."""
     match obs:
-        case CanSignal():
-            return tether
         case DockStatus(authenticated=True):
-            return _take_status(tether, obs, now, policy)
+            return take_status(tether, obs, now, policy)
         case DockStatus():
             return evolve(tether, hint=obs)
         case DockProof():
@@ -126,7 +123,8 @@ def _take_proof(tether: Tether, obs: DockProof, now: BootNs, policy: TetherPolic
     return evolve(tether, proof_at=at, good_at=None)
 
 
-def _take_status(tether: Tether, obs: DockStatus, now: BootNs, policy: TetherPolicy) -> Tether:
+def take_status(tether: Tether, obs: DockStatus, now: BootNs, policy: TetherPolicy) -> Tether:
+    """What ``take`` does with an authenticated STATUS."""
     if tether.dock not in {"", obs.dock}:
         return tether
     at = obs.evidence_at if obs.evidence_at < now else now

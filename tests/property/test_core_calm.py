@@ -6,6 +6,7 @@ A copy by ``dataclasses.replace`` has no note of calm, so every step from it is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -231,6 +232,39 @@ def test_what_is_new_is_settled_at_once(drives: list[Drive], proved: bool) -> No
         core.proof()
     for each in drives:
         drive(core, each)
+    assert core.saved > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        pytest.param(SignalKind.BATTERY, range(13_190, 13_210), id="charging"),
+        pytest.param(SignalKind.BATTERY, range(13_210, 13_190, -1), id="no longer charging"),
+        pytest.param(SignalKind.ALTERNATOR, range(13_190, 13_210), id="charging by the alternator"),
+        pytest.param(SignalKind.BATTERY, [13_800] * 60, id="charging on"),
+        pytest.param(SignalKind.BATTERY, range(12_020, 11_900, -1), id="low"),
+        pytest.param(SignalKind.ENGINE_SPEED, [350] * 100, id="cranking"),
+        pytest.param(SignalKind.ENGINE_SPEED, range(390, 410), id="cranked to running"),
+        pytest.param(SignalKind.IGNITION, [KeyPosition.ON] * 30, id="key"),
+        pytest.param(SignalKind.READY, [True] * 30, id="ready"),
+    ],
+)
+def test_a_bus_without_a_dock_is_settled_as_in_full(
+    kind: SignalKind, values: Sequence[int | KeyPosition]
+) -> None:
+    core = Twins(SHORT, at_s=100)
+    core.start()
+    for value in values:
+        core.see(CanSignal(core.now, "can", kind, value))
+        core.run(0.1)
+
+
+def test_a_dock_without_a_bus_is_settled_as_in_full() -> None:
+    core = Twins(SHORT, at_s=100)
+    core.start()
+    core.dock(7)
+    core.dock(8, vehicle_mv=10_000)  # a fall that opens a crank window, which closes after 5 s
+    core.dock(3)
     assert core.saved > 0
 
 
