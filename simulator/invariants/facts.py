@@ -73,7 +73,9 @@ class Implausible(Event):
 
 @dataclass(frozen=True, slots=True)
 class Unseated(Event):
-    """The first authenticated word that the tablet is out of its seat."""
+    """The first authenticated word that the tablet is out of its seat, or (``out`` False) that it is back."""
+
+    out: bool
 
 
 @dataclass(slots=True)
@@ -236,14 +238,16 @@ class Facts:
         if not status.seated:
             if status.seated is False and not self._unseated:
                 self._unseated = True
-                self._tell(Unseated(now))
+                self._tell(Unseated(now, True))
             return
         if not self.held and self._held_until < at:
             self._tell(
                 Implausible(now, f"an authenticated STATUS with seated set that is {_s(now - at)} old")
             )
             return
-        self._unseated = False
+        if self._unseated:
+            self._unseated = False
+            self._tell(Unseated(now, False))
         if now - self.proof_at >= limits.proof_fresh_ns or at < self.evidence_at:
             return
         if at - self.evidence_at >= limits.status_fresh_ns:

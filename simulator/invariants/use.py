@@ -100,7 +100,9 @@ class RestrictedInTime(Invariant):
                 self._entitled, self._unseated_at = self.facts.usable, None
                 return found
             case Unseated():
-                self._unseated_at = event.at
+                found = self.check(event.at)
+                self._unseated_at = event.at if event.out else None
+                return found
             case Agent() | Fault():
                 found = self.check(event.at) if isinstance(event, Agent) else None
                 self._locker_since = excused_until(self.facts, event.at)

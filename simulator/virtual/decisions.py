@@ -162,7 +162,7 @@ class DecisionWorld:
         if self.events.wanted(ev.Supply):
             self.events.emit(ev.Supply(now, vehicle.vehicle_mv, vehicle.tablet_ma))
         self._look_whether_held()
-        self._come_back(now)
+        self._come_back(now, dark=dark)
         self.canwire.kick()
         if was_on and body.power is Power.OFF:
             self.tablet.ran_empty()
@@ -201,11 +201,12 @@ class DecisionWorld:
         self.canwire.begin()
         self.dockwire.begin()
 
-    def _come_back(self, now: BootNs) -> None:
+    def _come_back(self, now: BootNs, *, dark: bool) -> None:
         on = self.tablet.power is Power.ON
         cranks = self.vehicle.engine is Engine.CRANKING
         times = [now + (CRANK_STEP_NS if cranks else STEP_NS if on else QUIET_STEP_NS)]
-        actuation = self.dockwire.actuators.next_deadline(self.dockwire.inputs)
+        dock = self.dockwire
+        actuation = None if dark else dock.actuators.next_deadline(dock.inputs)  # in the dark nothing acts
         changes = (self.vehicle.next_change(), actuation)
         times += [max(change, now + 1) for change in changes if change is not None]
         if self._entry is not None:

@@ -86,6 +86,7 @@ class Oracle:
         self._disk_faults = {fault.name() for fault in families().get("disk", ())}
         self._on: Counter[str] = Counter()
         self._awake_since = BootNs(0)
+        self._asleep_since: BootNs | None = None  # nothing is committed in a sleep
         self._attempted = self._acknowledged = self._delivered = 0
         self._unexpected = self._duplicated = 0
 
@@ -134,7 +135,9 @@ class Oracle:
             case Agent():
                 yield from self._run_ended(event)
             case Power(state="on"):
-                self._awake_since = event.at
+                self._awake_since, self._asleep_since = event.at, None
+            case Power(state="suspended"):
+                self._asleep_since = event.at
             case Fault() if event.name in self._disk_faults:
                 self._on[event.name] += 1 if event.on else -1
                 self._troubled_until = None if any(self._on.values()) else event.at
@@ -173,13 +176,14 @@ class Oracle:
 
     def _run_ended(self, event: Agent) -> Iterator[str]:
         """What nothing was told about may be lost, if it is young, and may have been kept."""
+        end = event.at if self._asleep_since is None else self._asleep_since
         for waiting in self._waiting.values():
             for stream, content in waiting.contents:
-                since = max(waiting.at, self._awake_since)
+                waited = end - max(waiting.at, self._awake_since)
                 allowed = WINDOW_NS[stream] + COMMIT_NS
-                if event.at - since > allowed and not self._had_trouble(waiting.at):
+                if waited > allowed and not self._had_trouble(waiting.at):
                     yield (
-                        f"{content[0]} waited {(event.at - since) / SECOND:.3f} s and was not durable when "
+                        f"{content[0]} waited {waited / SECOND:.3f} s and was not durable when "
                         f"the agent {event.what}; the loss window of {stream.value} is "
                         f"{WINDOW_NS[stream] / SECOND:g} s"
                     )
