@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.types import KeyPosition
+from agent.core.types import SECOND, KeyPosition
+from agent.trace import BATCH_NS
 from agent.trace_format import Damage, Step, read_path
 from simulator.__main__ import main as ivma_sim
 from simulator.compose_bench import Options, Rig
@@ -30,6 +31,13 @@ async def ivmactl(rig: Rig, *arguments: object) -> tuple[int, str, str]:
     out, errors = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode is not None
     return process.returncode, out.decode(), errors.decode()
+
+
+async def written(rig: Rig, folder: Path, rule: str) -> None:
+    """Wait until a decision by ``rule`` is in the files: well before a batch's time would bring it there."""
+    async with asyncio.timeout(BATCH_NS / SECOND / 2):
+        while rule not in "".join(repr(entry) for entry in read_path(folder)):
+            await rig.control.ask("status")  # the agent's loop turned once more
 
 
 def kinds(path: Path) -> list[str]:
@@ -55,10 +63,13 @@ async def test_a_trace_is_audited_survives_a_kill_and_replays(tmp_path: Path) ->
 
         rig.undock()
         await rig.until_seen(posture="locked", session="locked")
+        await written(
+            rig, folder, "tether.unseated"
+        )  # a lock is handed over at once, to a thread that takes its time
         await rig.agent.kill()
         code, out, errors = await ivmactl(rig, "trace", "show", "--folder", folder, "--last", 5000)
         assert (code, errors) == (0, "")
-        assert "tether.unseated" in out  # a lock is handed over at once
+        assert "tether.unseated" in out
         code, _, errors = await ivmactl(rig, "trace", "show", "--folder", tmp_path / "nowhere")
         assert (code, "--folder" in errors) == (1, True)
 
