@@ -39,6 +39,7 @@ class Verifier:
     """Verifies signatures of one Ed25519 public key (32 raw bytes)."""
 
     def __init__(self, public: bytes) -> None:
+        self.public = public
         self._key = Ed25519PublicKey.from_public_bytes(public)
 
     def verify(self, label: str, message: bytes, signature: bytes) -> None:

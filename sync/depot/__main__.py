@@ -1,4 +1,4 @@
-"""``ivma-depot``: the far end of the queue. Commands: serve, ledger, keygen.
+"""``ivma-depot``: the far end of the queue. Commands: serve, ledger, keygen, sign, code.
 
 Exit status: 0 done and well; 1 the ledger found a chain that does not verify, or the service could not go
 on; 2 the command line, a setting, a key or a file is not as it must be.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from sync.depot import config, ledger
+from sync.depot import config, ledger, signing
 from sync.depot.intake import Intake
 from sync.depot.keyring import Keyring, generate
 from sync.depot.service import DepotService
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     keygen.add_argument("--out", type=Path, required=True)
     keygen.add_argument("--device", action="append", default=[], help="may be given several times")
     keygen.set_defaults(run=_keygen)
+    signing.add(commands)
     return parser
 
 

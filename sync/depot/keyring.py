@@ -3,17 +3,22 @@
 depot.key  depot.pub                  signs acknowledgements
 fleet.key  fleet.pub                  opens sealed records; fleet.key may be kept elsewhere
 devices/<device>.pub                  verifies batches; <device>.key belongs on the tablet
+permit.key  permit.pub                signs permits, revocations and refills: the control room's
+contractor.key  contractor.pub        signs contractors' tokens: the workshop's
+codes/<device>.code                   answers challenges; the same file belongs on the tablet
 """
 
 from __future__ import annotations
 
+import os
+import secrets
 from pathlib import Path
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from sync.keys import KeyFileError, Signer, Verifier, load_private, load_public, write_pair
+from sync.keys import KEY_BYTES, KeyFileError, Signer, Verifier, load_private, load_public, write_pair
 from sync.sealing import Opener
 from sync.topics import Topics
 
@@ -21,6 +26,7 @@ log = structlog.get_logger()
 
 CACHED_DEVICES = 100_000  # ours: 30 MB
 DEPOT, FLEET, DEVICES = "depot", "fleet", "devices"
+PERMIT, CONTRACTOR, CODES = "permit", "contractor", "codes"
 
 
 class Keyring:
@@ -70,13 +76,24 @@ def generate(folder: Path, devices: list[str]) -> list[Path]:
     """
     for device in devices:
         Topics("fleet", device)
-    (folder / DEVICES).mkdir(mode=0o700, parents=True, exist_ok=True)
+    for inner in (DEVICES, CODES):
+        (folder / inner).mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     made = []
-    for name in (DEPOT, FLEET, *(f"{DEVICES}/{device}" for device in devices)):
+    for name in (DEPOT, FLEET, PERMIT, CONTRACTOR, *(f"{DEVICES}/{device}" for device in devices)):
         private = folder / f"{name}.key"
         if not private.exists():
             key = X25519PrivateKey.generate() if name == FLEET else Ed25519PrivateKey.generate()
             write_pair(private, folder / f"{name}.pub", key)
             made.append(private)
+    for device in devices:
+        code = folder / CODES / f"{device}.code"
+        if not code.exists():
+            _write_secret(code, secrets.token_hex(KEY_BYTES))
+            made.append(code)
     return made
+
+
+def _write_secret(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{text}\n")

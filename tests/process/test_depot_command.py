@@ -30,13 +30,16 @@ def test_keygen_makes_what_is_missing_and_keeps_what_is_there(tmp_path: Path) ->
     assert first.returncode == 0, first.stderr
     made = sorted(str(path.relative_to(tmp_path / "k")) for path in (tmp_path / "k").rglob("*.*"))
     assert made == [
-        "depot.key", "depot.pub", "devices/t1.key", "devices/t1.pub", "fleet.key", "fleet.pub",
+        "codes/t1.code", "contractor.key", "contractor.pub", "depot.key", "depot.pub", "devices/t1.key",
+        "devices/t1.pub", "fleet.key", "fleet.pub", "permit.key", "permit.pub",
     ]  # fmt: skip
-    for path in (tmp_path / "k").rglob("*.key"):
+    for path in [*(tmp_path / "k").rglob("*.key"), *(tmp_path / "k").rglob("*.code")]:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     before = (tmp_path / "k" / "depot.key").read_bytes()
     second = run("keygen", "--out", str(tmp_path / "k"), "--device", "t1", "--device", "t2")
-    assert second.stdout.split() == [str(tmp_path / "k" / "devices" / "t2.key")]
+    assert second.stdout.split() == [
+        str(tmp_path / "k" / name) for name in ("devices/t2.key", "codes/t2.code")
+    ]
     assert (tmp_path / "k" / "depot.key").read_bytes() == before
 
 
@@ -50,6 +53,18 @@ def test_keygen_makes_what_is_missing_and_keeps_what_is_there(tmp_path: Path) ->
         (["serve", "--config", "/nowhere.toml"], "/nowhere.toml"),
         (["ledger", "--db", "/nowhere.db"], "/nowhere.db"),
         (["keygen", "--out", "{tmp}", "--device", "a/b"], "'a/b'"),
+        (
+            ["sign", "permit", "--keys", "/nowhere", "--fleet", "f", "--device", "t", "--minutes", "5"],
+            "permit.key",
+        ),
+        (
+            ["code", "--keys", "/nowhere", "--device", "t", "--challenge", "SHORT", "--minutes", "5"],
+            "8 characters",
+        ),
+        (
+            ["code", "--keys", "/nowhere", "--device", "t", "--challenge", "ABCD-EFGH", "--minutes", "5"],
+            "t.code",
+        ),
         (["nonsense"], "usage"),
     ],
 )
