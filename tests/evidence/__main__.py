@@ -1,7 +1,9 @@
-"""`python -m tests.evidence [--area A] [--length N | --short]`: run all; exit 1 if one does not hold.
+"""`python -m tests.evidence [--area A] [--length N | --short] [--tries N]`: run all; exit 1 if one fails.
 
 A program is a module `tests/evidence/<area>_<claim>.py`; it is run by itself, so that one's leftovers
 never help another, takes `--length N` or `--short` (see options.py) and prints one line of JSON (claim.py).
+A time that does not hold may be another program's doing: with `--tries` it is measured again, and every line
+stays in the output.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.evidence.claim import NOT_NOW
 
 AREAS = ("main", "tether", "vehicle", "queue", "simulation", "operations")
 LIMIT_S = 3600
@@ -24,6 +28,15 @@ def programs(area: str | None) -> list[str]:
     return [name for a in wanted for name in names if name.startswith(f"{a}_")]
 
 
+def run(command: list[str], tries: int) -> int:
+    """The exit status of a program, of its last run if what did not hold was a time."""
+    status = NOT_NOW
+    while status == NOT_NOW and tries > 0:
+        status = subprocess.run(command, check=False, timeout=LIMIT_S).returncode
+        tries -= 1
+    return status
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.evidence", description=__doc__)
     parser.add_argument("--area", choices=AREAS)
@@ -31,6 +44,9 @@ def main() -> int:
         "--length", type=int, help="how long or how many, for the programs that take a length"
     )
     parser.add_argument("--short", action="store_true", help="short runs, for CI")
+    parser.add_argument(
+        "--tries", type=int, default=1, help="how often a time is measured that does not hold"
+    )
     arguments = parser.parse_args()
     failed = []
     for name in programs(arguments.area):
@@ -39,7 +55,7 @@ def main() -> int:
             command += ["--length", str(arguments.length)]
         if arguments.short:
             command.append("--short")
-        if subprocess.run(command, check=False, timeout=LIMIT_S).returncode != 0:
+        if run(command, arguments.tries) != 0:
             failed.append(name)
     if failed:
         print(f"does not hold: {', '.join(failed)}", file=sys.stderr)

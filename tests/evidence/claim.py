@@ -7,9 +7,20 @@ import os
 import platform
 import sqlite3
 
+NOT_NOW = 75  # EX_TEMPFAIL of sysexits.h: a time did not hold; something else may have had the machine
 
-def state(claim: str, value: float, unit: str, goal: float, *, holds: bool, seed: int | None = None) -> int:
-    """Print the line; return the exit status, 0 when the claim holds."""
+
+def state(
+    claim: str,
+    value: float,
+    unit: str,
+    goal: float,
+    *,
+    holds: bool,
+    seed: int | None = None,
+    timed: bool = False,
+) -> int:
+    """Print the line; return the exit status: 0 when the claim holds, else 1, NOT_NOW if it is ``timed``."""
     line = {
         "claim": claim,
         "value": round(value, 4),
@@ -20,7 +31,9 @@ def state(claim: str, value: float, unit: str, goal: float, *, holds: bool, seed
         "seed": seed,
     }
     print(json.dumps(line), flush=True)
-    return 0 if holds else 1
+    if holds:
+        return 0
+    return NOT_NOW if timed else 1
 
 
 def machine() -> str:

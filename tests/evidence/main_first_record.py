@@ -31,7 +31,12 @@ def main() -> int:
         took = asyncio.run(measure(Path(folder), number, recorded, dbus=True))
     median = statistics.median(took)
     return claim.state(
-        f"start to first durable record: median of {number}", median, "ms", GOAL_MS, holds=median < GOAL_MS
+        f"start to first durable record: median of {number}",
+        median,
+        "ms",
+        GOAL_MS,
+        holds=median < GOAL_MS,
+        timed=True,
     )
 
 

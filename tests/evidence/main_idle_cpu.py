@@ -41,6 +41,7 @@ def main() -> int:
         "% of one core",
         GOAL_PERCENT,
         holds=value < GOAL_PERCENT,
+        timed=True,
     )
 
 

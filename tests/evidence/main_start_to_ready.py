@@ -28,7 +28,12 @@ def main() -> int:
     worst = max(medians.values())
     text = ", ".join(f"{name} {median:.0f}" for name, median in medians.items())
     return claim.state(
-        f"start to ready: median of {number} ({text})", worst, "ms", GOAL_MS, holds=worst < GOAL_MS
+        f"start to ready: median of {number} ({text})",
+        worst,
+        "ms",
+        GOAL_MS,
+        holds=worst < GOAL_MS,
+        timed=True,
     )
 
 
