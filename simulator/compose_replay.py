@@ -175,11 +175,18 @@ def _runs(entries: Iterable[Entry | Damage]) -> Iterator[dict[str, _Run]]:
             case Wire() if runs is not None:
                 runs.setdefault(entry.dock, _Run()).wires.append(entry)
             case Step(observation={"dock": str(dock)}) if runs is not None:
-                seen = trace_format.encode((entry.kind, entry.observation))
-                runs.setdefault(dock, _Run()).observations.append(seen)
+                runs.setdefault(dock, _Run()).observations.append(_as_now(entry))
             case _:
                 pass
     yield runs or {}
+
+
+def _as_now(step: Step) -> bytes:
+    """A recorded observation as this version writes it: a field that it did not have has its default."""
+    try:
+        return trace_format.encode((step.kind, trace_format.observation(step)))
+    except trace_format.TraceError:
+        return trace_format.encode((step.kind, step.observation))
 
 
 def _replay_run(run: _Run, dock: Dock) -> WireReplay:

@@ -7,6 +7,7 @@ power, tether and enforcement are settled, because each looks at the one before 
 from __future__ import annotations
 
 from agent.core import ignition as ignition_
+from agent.core import outputs as outputs_
 from agent.core import power as power_
 from agent.core import tether as tether_
 from agent.core.calm import due_at, refreshed, settled
@@ -21,6 +22,7 @@ from agent.core.types import (
     AllowSleep,
     Basis,
     BootNs,
+    DockCommandDone,
     DockForeign,
     DockProof,
     DockStatus,
@@ -136,6 +138,8 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             )  # fmt: skip
             effects.append(Write(record))
             return state
+        case DockCommandDone():
+            return outputs_.answered(state, obs, effects)
         case UsedWhileLocked() if state.posture is Posture.LOCKED:
             # The same decision: the prohibition has not changed, it has been defied.
             effects.append(Lock(state.decision, state.tether.decision))
@@ -169,10 +173,15 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     foreign = obs if isinstance(obs, DockForeign) else None
     tether, made = tether_.settle(state.tether, now, ignition, policy, asleep=asleep, foreign=foreign)
     effects += made
-    before = state.tether.state
+    before, posture = state.tether.state, state.posture
     if tether is not state.tether or ignition is not state.ignition or power is not state.power:
         state = evolve(state, ignition=ignition, power=power, tether=tether)
     state = _enforce(state, before, effects)
+    if state.posture is not posture:
+        power = power_.locked(state.power, None if state.posture is Posture.USABLE else now)
+        power, made = power_.settle(power, now, ignition, policy, asleep=asleep)
+        effects += made
+        state = evolve(state, power=power)
     state = _drive(state, policy, obs, effects)
     return _answer(state, policy, obs, effects)
 
@@ -222,7 +231,7 @@ def _drive(state: State, policy: Policy, obs: Observation | None, effects: list[
     if wanted == state.outputs and not isinstance(obs, DockProof):
         return state
     effects.append(wanted)
-    return evolve(state, outputs=wanted)
+    return outputs_.asked(state, wanted)
 
 
 def _answer(state: State, policy: Policy, obs: Observation | None, effects: list[Effect]) -> State:

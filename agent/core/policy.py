@@ -233,6 +233,13 @@ class PowerPolicy:
         int, Bounds("Tablet battery at or below this powers off, whatever ignition says.", "%", "ours", 0, 50)
     ] = 5
     floor_s: Annotated[int, Bounds("For this long, discharging.", "s", "ours", 0, 600)] = 10
+    locked_off_s: Annotated[
+        int,
+        Bounds(
+            "Locked for this long without a break, and no fresh source says ON: power off. 0: never; "
+            "else 60 at least.", "s", "ours; off, because a tablet that is off cannot report", 0, 30 * DAY_S,
+        ),
+    ] = 0  # fmt: skip
     sample_s: Annotated[int, Bounds("Least time between two power samples.", "s", "ours", 1, HOUR_S)] = 10
 
 
@@ -245,6 +252,7 @@ class Policy:
     power: PowerPolicy = PowerPolicy()
 
 
+LOCKED_OFF_LEAST_S = 60  # ours
 HYSTERESIS_MV = 500  # least distance between acting and restoring (2-behaviour)
 
 
@@ -268,6 +276,11 @@ def problems(policy: Policy) -> list[str]:
                 f"`policy.{section}.{high}` is {getattr(values, high)}: it must be at least {least}, "
                 f"because `policy.{section}.{low}` is {getattr(values, low)}"
             )
+    if 0 < policy.power.locked_off_s < LOCKED_OFF_LEAST_S:
+        found.append(
+            f"`policy.power.locked_off_s` is {policy.power.locked_off_s}: it must be 0 (never) or at least "
+            f"{LOCKED_OFF_LEAST_S}, so that an officer has time to put the tablet back"
+        )
     if not policy.tether.required:
         found.append("`policy.tether.required` is empty: name at least one of seated, mated, locked")
     if len(set(policy.tether.required)) < len(policy.tether.required):

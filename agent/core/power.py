@@ -109,6 +109,11 @@ def _sample(
     )
 
 
+def locked(power: Power, since: BootNs | None) -> Power:
+    """The power state of a tablet that is locked since then, or (None) usable."""
+    return evolve(power, locked_since=since)
+
+
 def stirred(before: Power, after: Power) -> bool:
     """Whether the supply, measured once more, passed a threshold."""
     return (
@@ -166,6 +171,11 @@ class _View:
         return self.power.until is not None and self.now >= self.power.until
 
 
+def _locked_over(view: _View) -> bool:
+    limit_s = view.policy.power.locked_off_s
+    return limit_s > 0 and view.passed(view.power.locked_since, limit_s) and view.may_end()
+
+
 def _low(view: _View) -> bool:
     low = view.passed(view.power.below_act_since, view.policy.power.act_s)
     return low and view.voltage_counts() and view.may_end()
@@ -186,6 +196,8 @@ _TRIGGERS: dict[Trigger, Callable[[_View], bool]] = {
     Trigger.RUN_ON_OVER: lambda v: v.passed(v.power.run_on_since, v.policy.power.run_on_s) and v.may_end(),
     Trigger.MAX_OVER: lambda v: v.passed(v.power.run_on_since, v.policy.power.max_s) and v.may_end(),
     Trigger.LOW_VOLTAGE: _low,
+    Trigger.LOCKED_OVER: _locked_over,
+    Trigger.USABLE: lambda v: v.power.by_lock and v.power.locked_since is None,
     Trigger.FLOOR: lambda v: v.passed(v.power.floor_since, v.policy.power.floor_s) and v.may_end(),
     Trigger.HARD_FLOOR: lambda v: (
         v.passed(v.power.hard_floor_since, v.policy.power.floor_s) and v.now >= v.power.not_before
@@ -251,7 +263,9 @@ def _enter(
     power: Power, row: Row, now: BootNs, ignition: Ignition, policy: Policy, effects: list[Effect]
 ) -> Power:
     limits = policy.power
-    after = evolve(power, mode=row.to, since=now, until=None, drained=False, resumed=False, failed=False)
+    after = evolve(
+        power, mode=row.to, since=now, until=None, drained=False, resumed=False, failed=False, by_lock=False
+    )
     match row.to:
         case PowerMode.AWAKE:
             after = announce(evolve(after, run_on_since=None), "online", effects)
@@ -270,7 +284,8 @@ def _enter(
             after = announce(evolve(after, until=_later(now, limits.suspend_drain_s)), "sleeping", effects)
         case PowerMode.SHUTTING_DOWN:
             forced = row.trigger is Trigger.HARD_FLOOR
-            after = evolve(after, until=_later(now, limits.drain_s), forced=forced)
+            by_lock = row.trigger is Trigger.LOCKED_OVER
+            after = evolve(after, until=_later(now, limits.drain_s), forced=forced, by_lock=by_lock)
             after = announce(after, "shutting_down", effects)
         case PowerMode.SLEEPING:
             after = evolve(after, until=_later(now, limits.retry_s))
@@ -336,6 +351,8 @@ def standing(power: Power, policy: PowerPolicy) -> list[BootNs]:
     )
     times = [BootNs(since + seconds * SECOND) for since, seconds in spans if since is not None]
     times.append(power.not_before)
+    if policy.locked_off_s and power.locked_since is not None:
+        times.append(_later(power.locked_since, policy.locked_off_s))
     if power.until is not None:
         times.append(power.until)
     return times

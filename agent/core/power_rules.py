@@ -19,6 +19,8 @@ class Trigger(enum.Enum):
     RUN_ON_OVER = "run-on time over"
     MAX_OVER = "maximum time over"
     LOW_VOLTAGE = "vehicle supply below the act threshold"
+    LOCKED_OVER = "locked for the time after which policy powers off"
+    USABLE = "usable again"
     FLOOR = "tablet battery at its floor"
     HARD_FLOOR = "tablet battery at its hard floor"
     DRAINED = "queue sent, or its time over"
@@ -44,6 +46,10 @@ TABLE = (
         (RUN_ON, SUSPENDING, SLEEPING, SHUTTING_DOWN), Trigger.IN_USE, AWAKE, "power.ignition_on",
         "the ignition is in use again",
     ),
+    Row(
+        (SHUTTING_DOWN,), Trigger.USABLE, RUN_ON, "power.usable_again",
+        "the tablet, which was to power off for being locked, may be used again",
+    ),
     Row((SUSPENDING, SLEEPING), Trigger.RESUMED, RUN_ON, "power.resumed", "the tablet resumed"),
     Row((AWAKE,), Trigger.OFF, RUN_ON, "power.ignition_off", "the ignition is off: run-on begins"),
     Row(
@@ -65,6 +71,10 @@ TABLE = (
     Row(
         (RUN_ON, SUSPENDING), Trigger.FLOOR, SHUTTING_DOWN, "power.tablet_floor",
         "the tablet's own battery is at its floor and discharging",
+    ),
+    Row(
+        (AWAKE, RUN_ON, SUSPENDING), Trigger.LOCKED_OVER, SHUTTING_DOWN, "power.locked_long",
+        "the tablet has been locked for as long as policy allows before it powers off",
     ),
     Row((RUN_ON,), Trigger.RUN_ON_OVER, SUSPENDING, "power.run_on_over", "the run-on time is over"),
     Row(

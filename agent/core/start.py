@@ -28,7 +28,7 @@ def start(state: State, obs: Started, policy: Policy) -> State:
         decision=memory.decision,
         posture=Posture.USABLE if was_usable else Posture.LOCKED,
         tether=_tether(state.tether, memory, now, policy, same_boot=same_boot),
-        power=_power(state.power, memory, now, policy, same_boot=same_boot),
+        power=_power(state.power, memory, now, policy, same_boot=same_boot, locked=not was_usable),
         remembered=memory,
     )
 
@@ -64,7 +64,9 @@ def _tether(tether: Tether, memory: Remembered, now: BootNs, policy: Policy, *, 
     )
 
 
-def _power(power: Power, memory: Remembered, now: BootNs, policy: Policy, *, same_boot: bool) -> Power:
+def _power(
+    power: Power, memory: Remembered, now: BootNs, policy: Policy, *, same_boot: bool, locked: bool
+) -> Power:
     mode, until = PowerMode.AWAKE, None
     if same_boot and memory.shutdown_requested:
         mode = PowerMode.POWERING_OFF
@@ -79,4 +81,5 @@ def _power(power: Power, memory: Remembered, now: BootNs, policy: Policy, *, sam
         since=now,
         run_on_since=None if run_on_since is None else BootNs(min(run_on_since, now)),
         until=until,
+        locked_since=now if locked else None,
     )

@@ -15,6 +15,7 @@ from agent.core.types import (
     Basis,
     BootNs,
     BusState,
+    CommandOutcome,
     Decision,
     DockStatus,
     DriveOutputs,
@@ -177,6 +178,8 @@ class Power:
     tablet: TabletPower | None = None
     floor_since: BootNs | None = None
     hard_floor_since: BootNs | None = None
+    locked_since: BootNs | None = None  # locked since, as this run knows; None: usable
+    by_lock: bool = False  # it ends because the tablet was locked for long: use cancels it
     recorded_at: BootNs | None = None  # last power sample
 
 
@@ -216,6 +219,8 @@ class State:
         None  # between logind's two sleep signals; the time bounds a lost second one
     )
     outputs: DriveOutputs = RELEASED
+    outputs_asked: BootNs | None = None  # since when latch, light and buzzer are wanted so; None: as at start
+    outputs_told: tuple[tuple[str, CommandOutcome], ...] = ()  # docks and answers recorded since then
     remembered: Remembered = field(default_factory=Remembered)  # as last handed out
     # Both follow from the rest. A copy by ``dataclasses.replace`` is without them, and settled in full.
     calm: Calm | None = field(default=None, init=False, compare=False, repr=False)

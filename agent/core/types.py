@@ -194,6 +194,7 @@ class DockCommandDone(Observation):
     dock: str
     command: str  # "outputs", "power_cut_in"
     outcome: CommandOutcome
+    newest: bool = True  # False: a newer command of its kind is under way or waits
 
 
 @dataclass(frozen=True, slots=True)

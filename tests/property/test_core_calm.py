@@ -54,6 +54,7 @@ FEED = replace(
     SHORT,
     tether=replace(SHORT.tether, required=(DockBit.SEATED, DockBit.LOCKED), return_ms=0, hold_latch=False),
     ignition=replace(SHORT.ignition, wire=Wire.ACCESSORY, on_debounce_ms=0, settle_ms=0),
+    power=replace(SHORT.power, locked_off_s=60),
 )
 policies = st.sampled_from([SHORT, FEED, Policy()])
 

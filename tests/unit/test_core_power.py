@@ -50,6 +50,8 @@ CELLS = {
     Trigger.MAX_OVER: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
     Trigger.LOW_VOLTAGE: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
     Trigger.FLOOR: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
+    Trigger.LOCKED_OVER: (SHUTTING_DOWN, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
+    Trigger.USABLE: (None, None, None, None, RUN_ON, None),
     Trigger.RUN_ON_OVER: (None, SUSPENDING, None, None, None, None),
     Trigger.DRAINED: (None, None, SLEEPING, None, POWERING_OFF, None),
     Trigger.FAILED: (None, None, None, RUN_ON, None, RUN_ON),
@@ -351,3 +353,71 @@ def test_each_change_is_recorded_with_its_rule() -> None:
     [record] = core.records(POWER_CHANGED)
     assert record.as_dict()["rule"] == "power.ignition_off"
     assert (record.as_dict()["before"], record.as_dict()["verdict"]) == ("awake", "run_on")
+
+
+# --- locked for long ------------------------------------------------------------------------------
+
+LOCKED_OFF = replace(QUICK, power=replace(QUICK.power, run_on_s=590, locked_off_s=120))
+
+
+def taken_out(policy: Policy = LOCKED_OFF, **values: bool) -> Core:
+    """Taken out of the dock, which goes on to say so."""
+    core = Core(policy).tethered(**values)
+    core.dock(0.2, seated=False, **values)
+    assert not core.usable()
+    core.effects.clear()
+    return core
+
+
+def test_a_tablet_that_stays_locked_powers_off_after_its_time_with_its_choreography() -> None:
+    core = taken_out(kl15=False)
+    core.run(119)
+    assert core.made(Drain) == []
+    core.run(1)
+    assert mode(core) is SHUTTING_DOWN
+    core.see(Drained(core.now, 0))
+    [request] = core.made(RequestPower)
+    assert (request.verb, request.cause.rule) == (PowerVerb.POWER_OFF, "power.locked_long")
+    assert core.made(CutPowerIn) == [CutPowerIn(30)]
+
+
+def test_by_default_a_locked_tablet_does_not_power_off_for_that() -> None:
+    core = taken_out(replace(QUICK, power=replace(QUICK.power, run_on_s=3000, max_s=30_000)), kl15=False)
+    core.run(2900)
+    assert core.made(RequestPower) == []
+
+
+def test_a_locked_tablet_does_not_power_off_while_a_fresh_source_says_on() -> None:
+    core = taken_out()
+    core.dock(200, seated=False)
+    assert core.made(Drain) == []
+    core.dock(4, seated=False, kl15=False)  # the key is turned off: now it may
+    assert mode(core) is SHUTTING_DOWN
+
+
+def test_a_tablet_put_back_is_not_powered_off_for_having_been_locked() -> None:
+    core = taken_out(kl15=False)
+    core.run(121)
+    assert mode(core) is SHUTTING_DOWN
+    core.proof()
+    core.dock(1, kl15=False)
+    assert core.usable()
+    assert mode(core) is RUN_ON
+    assert core.made(Announce)[-1] == Announce("online")
+    core.run(20)
+    assert core.made(RequestPower) == []
+
+
+def test_the_time_locked_counts_without_a_break_and_from_an_agents_start() -> None:
+    core = taken_out(kl15=False)
+    core.run(100)
+    core.proof()
+    core.dock(1, kl15=False)
+    core.dock(0.2, kl15=False, seated=False)
+    core.run(100)
+    assert core.made(Drain) == []
+    core.restart(core.remembered)
+    core.run(119)
+    assert core.made(Drain) == []
+    core.run(1)
+    assert len(core.made(Drain)) == 1

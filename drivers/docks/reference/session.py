@@ -365,7 +365,8 @@ class ReferenceSession:
     def _report(self, message: Message, outcome: CommandOutcome, at: BootNs, out: list[Observation]) -> None:
         command = _COMMANDS.get(type(message))
         if command is not None:
-            out.append(DockCommandDone(at, self.name, command, outcome))
+            newest = not self._courier.is_asked(type(message))
+            out.append(DockCommandDone(at, self.name, command, outcome, newest))
 
 
 def _first(*times: BootNs | None) -> BootNs | None:
