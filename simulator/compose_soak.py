@@ -31,6 +31,7 @@ from simulator.virtual import events as ev
 from simulator.virtual.coverage import Coverage, Watch
 from simulator.virtual.decider import Core
 from simulator.virtual.decisions import DecisionWorld
+from simulator.virtual.history import History
 from simulator.virtual.lives import DAY, HOUR
 from simulator.virtual.oracle import Account
 from simulator.virtual.plan import WIRES, Plan
@@ -62,16 +63,21 @@ class Outcome:
 class Drive:
     """One run: a life, its faults, then an epilogue in which all that was broken has to heal."""
 
-    def __init__(self, plan: Plan, watch: Callable[[ev.Events], None] = lambda events: None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        watch: Callable[[ev.Events], None] = lambda events: None,
+        history: History | None = None,
+    ) -> None:
         self.plan = plan
         self.schedule = plan.schedule()
         policy = Policy()
         self.world: World | DecisionWorld
         if plan.fidelity == WIRES:
-            self.world = World(plan.seed, Options(policy=policy, vehicle=plan.vehicle()))
+            self.world = World(plan.seed, Options(policy=policy, vehicle=plan.vehicle()), history)
             kinds = registry()
         else:
-            self.world = DecisionWorld(plan.seed, core(policy), plan.vehicle())
+            self.world = DecisionWorld(plan.seed, core(policy), plan.vehicle(), history)
             kinds = tuple(kind for kind in registry() if kind.number in OF_DECISIONS)
         self.inspector = Inspector(self.world.events, limits(policy), kinds)
         self._coverage = Watch(self.world.events)

@@ -43,6 +43,7 @@ from simulator.virtual.network import Network
 from simulator.virtual.queue import InlineQueue
 from simulator.virtual.serialport import MemoryPort
 from simulator.virtual.supply import MemorySupply
+from simulator.virtual.tablet_path import TabletPath
 from sync.blocks import Head, Stamp
 from sync.clock import quality
 from sync.envelope import Run as Blocks
@@ -175,7 +176,7 @@ class AgentRun:
     def _open_store(self) -> Store:
         world = self._world
         return Store(
-            world.disk.folder / "queue.db",
+            TabletPath(world.disk.folder / "queue.db"),
             world.pairing.device,
             self._boot_id,
             self._stamp,

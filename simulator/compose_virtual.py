@@ -82,7 +82,7 @@ class World:
     the tablet in its seat; as the dock gives power, it boots at once.
     """
 
-    def __init__(self, seed: int, options: Options | None = None) -> None:
+    def __init__(self, seed: int, options: Options | None = None, history: History | None = None) -> None:
         self.seed = seed
         self.options = options = options or Options()
         self._exit = contextlib.ExitStack()
@@ -92,7 +92,7 @@ class World:
         self.agenda = Agenda()
         self.clock = Clock(self.agenda)
         self.events = ev.Events()
-        self.history = History()
+        self.history = history or History()
         self._make_vehicle(self.rng("pairing").randbytes(32))
         self._make_tablet()
         self._make_fleet()

@@ -41,14 +41,7 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "1: something was, with the command that replays it; 2: bad usage.",
     )  # fmt: skip
     parser.add_argument("--vehicles", type=_count, default=4, metavar="N")
-    parser.add_argument("--days", type=_count, default=1, metavar="D", help="of each vehicle's life")
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the first vehicle")
-    parser.add_argument(
-        "--faults", type=_families, default=None, metavar="FAMILY,...|none",
-        help="families of faults; without it each seed switches families on and off (swarm)",
-    )  # fmt: skip
-    parser.add_argument("--fidelity", choices=FIDELITIES, default=WIRES)
-    parser.add_argument("--habits", choices=[*HABITS], default="", help="without it each seed has its own")
+    add_plan(parser)
     parser.add_argument("--jobs", type=_count, default=os.cpu_count() or 1, metavar="J")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON too")
     parser.add_argument(
@@ -59,6 +52,18 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help=f"at most so many runs to shrink each failure {SHRINK_RUNS}; 0: leave it as it is",
     )  # fmt: skip
     parser.set_defaults(func=run)
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """The options that say what a vehicle lives through."""
+    parser.add_argument("--days", type=_count, default=1, metavar="D", help="of each vehicle's life")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the first vehicle")
+    parser.add_argument(
+        "--faults", type=_families, default=None, metavar="FAMILY,...|none",
+        help="families of faults; without it each seed switches families on and off (swarm)",
+    )  # fmt: skip
+    parser.add_argument("--fidelity", choices=FIDELITIES, default=WIRES)
+    parser.add_argument("--habits", choices=[*HABITS], default="", help="without it each seed has its own")
 
 
 def _count(text: str) -> int:
@@ -88,14 +93,14 @@ class Soak:
     vehicles: int = 0
     coverage: Coverage = field(default_factory=Coverage)
     counts: Counter[str] = field(default_factory=Counter)  # of the queues' accounts
-    digests: list[str] = field(default_factory=list)
+    digests: dict[int, str] = field(default_factory=dict)  # of each seed's history
     failures: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
         self.vehicles += 1
         self.simulated_ns += outcome.simulated_ns
         self.coverage.add(outcome.coverage)
-        self.digests.append(outcome.digest)
+        self.digests[outcome.plan.seed] = outcome.digest
         if outcome.account is not None:
             self.counts.update(
                 {name: getattr(outcome.account, name) for name in type(outcome.account).__slots__}
@@ -104,7 +109,7 @@ class Soak:
     @property
     def digest(self) -> str:
         """One history hash of all vehicles, in the order of their seeds."""
-        return sha256("".join(self.digests).encode()).hexdigest()
+        return sha256("".join(self.digests.values()).encode()).hexdigest()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -236,6 +241,7 @@ def report(soak: Soak, options: dict[str, Any]) -> dict[str, Any]:
         "simulated_s": soak.simulated_ns / SECOND,
         "wall_s": round(soak.wall_s, 1),
         "history": soak.digest,
+        "histories": soak.digests,
         "records": dict(soak.counts),
         "cells_reached": len(soak.coverage.cells),
         "cells_never": cells,

@@ -31,11 +31,11 @@ DOCK_MV, BROWN_OUT_MV = 12_000, 5_000  # as simulator.virtual.physics
 class DecisionWorld:
     """Conforms to ``simulator.faults.knobs.FaultyWorld`` and ``simulator.virtual.acts.Lived``."""
 
-    def __init__(self, seed: int, core: Core, vehicle: VehicleSpec) -> None:
+    def __init__(self, seed: int, core: Core, vehicle: VehicleSpec, history: History | None = None) -> None:
         self.seed = seed
         self.agenda = Agenda()
         self.events = ev.Events()
-        self.history = History()
+        self.history = history or History()
         self.vehicle = Vehicle(self.now, vehicle, seed)
         self.tablet = Decider(
             self.agenda, self.events, self.history, self.rng("tablet"), core, Tablet(self.now)

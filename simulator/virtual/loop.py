@@ -56,6 +56,7 @@ class VirtualLoop(_Loop):
         self._frozen: list[Entry] = []
         self._problem: BaseException | None = None
         self._inside = False
+        self._tasks = 0  # made so far
         self.dead = False
         agenda.add_loop(self)
 
@@ -117,7 +118,9 @@ class VirtualLoop(_Loop):
         self._ready.clear()
         self._agenda.take_away(self)
         self._agenda.remove_loop(self)
-        for task in asyncio.all_tasks(self):
+        for task in sorted(
+            asyncio.all_tasks(self), key=asyncio.Task.get_name
+        ):  # a set has another order each time
             coroutine = task.get_coro()
             if isinstance(coroutine, Coroutine) and not _is_running(coroutine):
                 coroutine.close()
@@ -205,7 +208,8 @@ class VirtualLoop(_Loop):
         context: Context | None = None,
         **_kwargs: object,
     ) -> asyncio.Task[_T]:
-        return asyncio.Task(coro, loop=self, name=None if name is None else str(name), context=context)
+        self._tasks += 1
+        return asyncio.Task(coro, loop=self, name=f"{self._tasks:09} {name or ''}", context=context)
 
     def run_until_complete(self, future: Generator[Any, None, _T] | Awaitable[_T]) -> _T:
         """Let the world go on until ``future`` is done.

@@ -179,3 +179,18 @@ def test_a_hung_loop_is_noticed(loop: VirtualLoop, monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(RuntimeError, match="hung"):
         loop.enter(again)
+
+
+def test_tasks_of_a_killed_process_unwind_in_the_order_of_their_making(loop: VirtualLoop) -> None:
+    ended: list[int] = []
+
+    async def work(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    tasks: list[asyncio.Task[None]] = []
+    loop.enter(lambda: tasks.extend(loop.create_task(work(number)) for number in range(100)))
+    loop.kill()
+    assert ended == list(range(100))
