@@ -187,8 +187,8 @@ class Runtime:
 
 
 def _needs_durability(effect: Effect) -> bool:
-    """A grant that the store does not hold could be used twice; proof needs no store."""
-    return isinstance(effect, Release) and effect.basis is Basis.GRANT
+    """A grant that the store does not hold could be used twice; only proof needs no store."""
+    return isinstance(effect, Release) and effect.basis is not Basis.PROOF
 
 
 def _patience_s(later: list[Effect]) -> float | None:

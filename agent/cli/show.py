@@ -44,6 +44,8 @@ def _problems(status: Mapping[str, Any]) -> list[str]:
     problems = []
     if status["tether"]["usable"] is not True:
         problems.append("the tablet is locked; `ivmactl why tether` says why")
+    if status["tether"].get("conflicts"):
+        problems.append("a source without a key contradicts the dock; see `ivmactl why tether`")
     if status["ignition"]["conflicts"]:
         problems.append("sources of the ignition contradict each other; see `ivmactl why ignition`")
     for name, action in status.get("enforcement", {}).get("actions", {}).items():

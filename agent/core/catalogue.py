@@ -39,7 +39,7 @@ ENFORCEMENT_CHANGED = RecordKind(
     (
         _count("decision", "running number of the change of enforcement"),
         _text("posture", "locked or usable", CONDUCT),
-        _text("basis", "what a loosening rests on: proof or grant; empty for a lock"),
+        _text("basis", "what a loosening rests on: proof, hint or grant; empty for a lock"),
         *_DECISION,
     ),
 )  # fmt: skip
@@ -78,6 +78,17 @@ FOREIGN_DOCK = RecordKind(
     "tether.foreign", Stream.ALARM, 1,
     "A dock answered that is provably not the paired one: theft, or a swap without pairing.", YEAR,
     (_text("dock", "configured name of the dock", DEVICE), _text("reason", "how it was proved")),
+)  # fmt: skip
+
+TETHER_CONFLICT = RecordKind(
+    "tether.conflict", Stream.STATE, 1,
+    "Find a seat switch, a wire or a relay that contradicts what the paired dock proves.", QUARTER,
+    (
+        _text("source", "configured name of the source without a key", DEVICE),
+        _text("kind", "lines, usb or switch"),
+        _flag("begins", "the contradiction has lasted long enough to be reported; false: it is over"),
+        _text("detail", "what contradicts what, in words"),
+    ),
 )  # fmt: skip
 
 IGNITION_CHANGED = RecordKind(

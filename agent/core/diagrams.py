@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from agent.core import ignition_rules, power_rules, tether
+from agent.core import ignition_rules, power_rules, tether_rules
 from agent.core.ignition_rules import EngineWord, KeyWord, When, WireWord
 
 _HEAD = """# States
 
-Generated from the tables in `agent/core/tether.py`, `agent/core/ignition_rules.py` and
+Generated from the tables in `agent/core/tether_rules.py`, `agent/core/ignition_rules.py` and
 `agent/core/power_rules.py` by `make docs`; change it there.
 """
 
@@ -34,7 +34,7 @@ In a mode the first trigger that applies, from the top, decides.
 def render() -> str:
     """The page as Markdown with Mermaid diagrams."""
     tether_arrows = [
-        (state.value, row.to.value, row.finding.value) for row in tether.TABLE for state in row.frm
+        (state.value, row.to.value, row.finding.value) for row in tether_rules.TABLE for state in row.frm
     ]
     power_arrows = [
         (mode.value, row.to.value, row.trigger.value) for row in power_rules.TABLE for mode in row.frm
@@ -48,7 +48,7 @@ def render() -> str:
                 ("from", "found", "to", "rule", "because"),
                 (
                     (_names(row.frm), row.finding.value, row.to.value, f"`{row.rule}`", row.because)
-                    for row in tether.TABLE
+                    for row in tether_rules.TABLE
                 ),
             )
         ),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.core import ignition_evidence, tether
+from agent.core import hints, ignition_evidence, tether
 from agent.core import power as power_
 from agent.core.ignition_words import crank_open
-from agent.core.policy import Policy
+from agent.core.policy import DockBit, Policy
 from agent.core.state import Ignition, Power, State, Tether, TetherState
 from agent.core.types import MS, SECOND, BootNs, Decision, Evidence
 
@@ -20,6 +20,13 @@ def status(state: State, policy: Policy, now: BootNs) -> dict[str, Any]:
         "tether": _tether(state, policy, now),
         "ignition": _ignition(state.ignition, policy, now),
         "power": _power(state.power, state.ignition, policy, now),
+        "hints": {
+            hint.said.dock: {
+                "value": "link lost" if hint.lost else hints.described(hint.said),
+                "age_ms": _ms(now - hint.said.at),
+            }
+            for hint in state.tether.hints
+        },
     }
 
 
@@ -30,8 +37,10 @@ def why(state: State, topic: str, policy: Policy, now: BootNs) -> dict[str, Any]
         ValueError: the topic is not one of ``TOPICS``.
     """
     seen: tuple[Evidence, ...]
+    conflicts: tuple[str, ...] | None = None
     if topic == "tether":
         decision, seen = state.tether.decision, tether.evidence(state.tether, now, policy.tether)
+        conflicts = _tether_conflicts(state.tether, policy, now)
     elif topic == "ignition":
         decision = state.ignition.decision
         seen = ignition_evidence.evidence(state.ignition, now, policy.ignition)
@@ -47,7 +56,7 @@ def why(state: State, topic: str, policy: Policy, now: BootNs) -> dict[str, Any]
         "because": decision.because,
         "decided_ms_ago": _ms(now - decision.at),
         "evidence": [evidence_dict(item) for item in seen],
-        "conflicts": list(decision.conflicts),
+        "conflicts": list(decision.conflicts if conflicts is None else conflicts),
     }
 
 
@@ -89,20 +98,31 @@ def _tether(state: State, policy: Policy, now: BootNs) -> dict[str, Any]:
         "since_ms_ago": _ms(now - held.since),
         "ride_through_ms_left": _ms(tether.ride_through_end(held) - now) if uncertain else None,
         "budget_ms": held.budget_ns // MS,
-        "seated": _bit(held, now, None if held.status is None else held.status.seated),
-        "mated": _bit(held, now, None if held.status is None else held.status.mated),
-        "locked": _bit(held, now, None if held.status is None else held.status.locked),
+        "seated": _bit(held, now, DockBit.SEATED),
+        "mated": _bit(held, now, DockBit.MATED),
+        "locked": _bit(held, now, DockBit.LOCKED),
         "authenticated": {
             "value": tether.proof_fresh(held, now, policy.tether),
             "age_ms": None if held.proof_at is None else _ms(now - held.proof_at),
         },
         "dock": held.dock or None,
+        "conflicts": list(_tether_conflicts(held, policy, now)),
     }
 
 
-def _bit(held: Tether, now: BootNs, value: bool | None) -> dict[str, Any]:
-    age = None if held.status is None else _ms(now - held.status.evidence_at)
-    return {"value": value, "age_ms": age}
+def _tether_conflicts(held: Tether, policy: Policy, now: BootNs) -> tuple[str, ...]:
+    return hints.conflicts(held, proven=tether.proven(held, now, policy.tether))
+
+
+def _bit(held: Tether, now: BootNs, bit: DockBit) -> dict[str, Any]:
+    """What the dock last said of a bit, authenticated; of no dock with a key, what the hints say."""
+    if held.status is not None:
+        return {"value": tether.word(held.status, bit), "age_ms": _ms(now - held.status.evidence_at)}
+    for hint in held.hints:
+        value = None if hint.lost else hints.word(hint.said, bit)
+        if value is not None:
+            return {"value": value, "age_ms": _ms(now - hint.said.at)}
+    return {"value": None, "age_ms": None}
 
 
 def _ignition(ignition: Ignition, policy: Policy, now: BootNs) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from agent.core.types import (
     CanBus,
     CanSignal,
     Decision,
+    DockHint,
     DockStatus,
     Effects,
     KeyPosition,
@@ -61,6 +62,8 @@ def take(ignition: Ignition, obs: Observation, now: BootNs, policy: IgnitionPoli
             return take_status(ignition, obs, now, policy)
         case CanBus():
             return _take_bus(ignition, obs, now)
+        case DockHint() if policy.hints:
+            return _take_hint(ignition, obs, now, policy)
         case _:
             return ignition
 
@@ -69,15 +72,39 @@ def take_status(ignition: Ignition, obs: DockStatus, now: BootNs, policy: Igniti
     """What ``take`` does with an authenticated STATUS."""
     at = obs.evidence_at if obs.evidence_at < now else now
     wire, kl15_at, dock_mv, crank = ignition.wire, ignition.kl15_at, ignition.dock_mv, ignition.crank
-    if obs.kl15 is not None and (wire is None or at >= wire.at):
-        wire = Reading(obs.kl15, at)
+    wire_hinted, mv_hinted = ignition.wire_hinted, ignition.mv_hinted
+    if obs.kl15 is not None and (wire is None or wire_hinted or at >= wire.at):
+        wire, wire_hinted = Reading(obs.kl15, at), False
         if obs.kl15:
             kl15_at = at
     if obs.vehicle_mv is not None:
-        if _fell(dock_mv, obs.vehicle_mv, now, policy):
+        # Of two meters one may read lower: only a fall by the same one is a fall.
+        if not mv_hinted and _fell(dock_mv, obs.vehicle_mv, now, policy):
             crank = _cranked(ignition, now, policy)
-        dock_mv = Reading(obs.vehicle_mv, now)
-    return evolve(ignition, wire=wire, kl15_at=kl15_at, dock_mv=dock_mv, crank=crank)
+        dock_mv, mv_hinted = Reading(obs.vehicle_mv, now), False
+    return evolve(
+        ignition, wire=wire, kl15_at=kl15_at, dock_mv=dock_mv, crank=crank,
+        wire_hinted=wire_hinted, mv_hinted=mv_hinted,
+    )  # fmt: skip
+
+
+def _take_hint(ignition: Ignition, obs: DockHint, now: BootNs, policy: IgnitionPolicy) -> Ignition:
+    """Wire and voltage of a source without a key, where no authenticated dock says anything of them.
+
+    It never earns the crank extension: ``kl15_at`` stays as it is.
+    """
+    wire, dock_mv = ignition.wire, ignition.dock_mv
+    spoken = wire is not None and not ignition.wire_hinted and wire.fresh(now, policy.wire_fresh_ms * MS)
+    if obs.kl15 is not None and not spoken:
+        ignition = evolve(ignition, wire=Reading(obs.kl15, now), wire_hinted=True)
+    measured = (
+        dock_mv is not None and not ignition.mv_hinted and dock_mv.fresh(now, policy.voltage_fresh_ms * MS)
+    )
+    if obs.vehicle_mv is not None and not measured:
+        if ignition.mv_hinted and _fell(dock_mv, obs.vehicle_mv, now, policy):
+            ignition = evolve(ignition, crank=_cranked(ignition, now, policy))
+        ignition = evolve(ignition, dock_mv=Reading(obs.vehicle_mv, now), mv_hinted=True)
+    return ignition
 
 
 def take_signal(ignition: Ignition, obs: CanSignal, now: BootNs, policy: IgnitionPolicy) -> Ignition:

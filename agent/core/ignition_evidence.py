@@ -62,6 +62,8 @@ def evidence(
         limit_ms = policy.wire_fresh_ms if reading is ignition.wire else policy.can_fresh_ms
         fresh = reading.fresh(now, limit_ms * MS)
         weight, remark = _weigh(word, full, verdict) if fresh else (0, "stale: says nothing")
+        if reading is ignition.wire and ignition.wire_hinted:
+            remark += "; by a source without a key"
         notes.append(note(source, value, reading.at, now, fresh=fresh, weight=weight, remark=remark))
     return (
         *notes,

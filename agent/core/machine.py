@@ -6,6 +6,7 @@ power, tether and enforcement are settled, because each looks at the one before 
 
 from __future__ import annotations
 
+from agent.core import hints
 from agent.core import ignition as ignition_
 from agent.core import outputs as outputs_
 from agent.core import power as power_
@@ -13,10 +14,12 @@ from agent.core import tether as tether_
 from agent.core.calm import due_at, refreshed, settled
 from agent.core.catalogue import ENFORCEMENT_CHANGED, LOCK_OUTCOME, USED_WHILE_LOCKED
 from agent.core.evolve import evolve
+from agent.core.ignition_words import crank_open
 from agent.core.notes import evidence_text
 from agent.core.policy import Policy
 from agent.core.start import start
 from agent.core.state import NEVER, PowerMode, State, TetherState
+from agent.core.tether_rules import BY_HINT
 from agent.core.types import (
     SECOND,
     AllowSleep,
@@ -173,6 +176,10 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     foreign = obs if isinstance(obs, DockForeign) else None
     tether, made = tether_.settle(state.tether, now, ignition, policy, asleep=asleep, foreign=foreign)
     effects += made
+    proven = tether_.proven(tether, now, policy.tether)
+    cranking = crank_open(ignition, now, policy.ignition)
+    tether, made = hints.settle(tether, now, policy.tether, proven=proven, cranking=cranking)
+    effects += made
     before, posture = state.tether.state, state.posture
     if tether is not state.tether or ignition is not state.ignition or power is not state.power:
         state = evolve(state, ignition=ignition, power=power, tether=tether)
@@ -198,6 +205,8 @@ def _enforce(state: State, before: TetherState, effects: list[Effect]) -> State:
     if usable:
         held = state.tether.state in (TetherState.TETHERED, TetherState.UNCERTAIN)
         basis = Basis.PROOF if held else Basis.GRANT
+        if held and cause.rule == BY_HINT:
+            basis = Basis.HINT
         posture = Posture.USABLE
         effects.append(Release(number, cause, basis))
     else:

@@ -38,6 +38,14 @@ class Wire(enum.StrEnum):
     ACCESSORY = "accessory"  # drops while the starter turns, and never proves ON
 
 
+class HintUse(enum.StrEnum):
+    """What a source without a key may bring about."""
+
+    REPORT = "report"  # it is shown, and a contradiction to proof is reported
+    RESTRICT = "restrict"  # and its lasting word "out" restricts, whatever else is proved
+    ALLOW = "allow"  # and its word "in" stands for proof; for control lines only
+
+
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 
@@ -97,6 +105,31 @@ class TetherPolicy:
             "After this long a sleep counts as over although logind did not say so.", "s", "ours", 10, 600
         ),
     ] = 60
+    # --- sources without a key ---
+    hint_lines: Annotated[
+        HintUse,
+        Bounds(
+            "What a dock's control lines may do: report; restrict; or allow, that is stand for proof, which "
+            "a wire bridge can fake: read docs/security.md first.", "", "ours",
+        ),
+    ] = HintUse.REPORT  # fmt: skip
+    hint_usb: Annotated[
+        HintUse, Bounds("What the presence of a USB device may do: report or restrict.", "", "ours")
+    ] = HintUse.REPORT
+    hint_switch: Annotated[
+        HintUse, Bounds("What the tablet's own dock switch may do: report or restrict.", "", "ours")
+    ] = HintUse.REPORT
+    hint_fresh_ms: Annotated[
+        int, Bounds("Control lines that stand for proof count for this long.", "ms", "ours", 700, 10_000)
+    ] = 2500
+    hint_hold_ms: Annotated[
+        int,
+        Bounds(
+            "A hint must say out for this long before it restricts, or contradict before that is reported; "
+            "a dock that browns out is back by then. Not counted within a crank window.",
+            "ms", "2-behaviour ride-through", 500, 60_000,
+        ),
+    ] = 4000  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +205,13 @@ class IgnitionPolicy:
         int,
         Bounds("A bus silent for this long corroborates OFF.", "s", "Honda modules sleep after 40 s", 5, 600),
     ] = 40
+    hints: Annotated[
+        bool,
+        Bounds(
+            "Ignition wire and supply voltage of a source without a key count while no authenticated dock "
+            "says anything of them.", "", "ours",
+        ),
+    ] = True  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +321,12 @@ def problems(policy: Policy) -> list[str]:
             f"`policy.power.locked_off_s` is {policy.power.locked_off_s}: it must be 0 (never) or at least "
             f"{LOCKED_OFF_LEAST_S}, so that an officer has time to put the tablet back"
         )
+    found += [
+        f"`policy.tether.hint_{kind}` is allow: only control lines may stand for proof, by `hint_lines`; "
+        "expected report or restrict"
+        for kind in ("usb", "switch")
+        if getattr(policy.tether, f"hint_{kind}") is HintUse.ALLOW
+    ]
     if not policy.tether.required:
         found.append("`policy.tether.required` is empty: name at least one of seated, mated, locked")
     if len(set(policy.tether.required)) < len(policy.tether.required):

@@ -24,6 +24,7 @@ from agent.core.types import (
     CanSignal,
     CutPowerIn,
     Decision,
+    DockHint,
     DockStatus,
     Drain,
     Drained,
@@ -53,6 +54,8 @@ def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy
             return take_signal(power, obs, now, ignition, policy)
         case DockStatus(authenticated=True):
             return take_status(power, obs, now, ignition, policy)
+        case DockHint(vehicle_mv=int(mv)) if ignition.mv_hinted:
+            return _sample(power, power.dock, mv, now, ignition, policy)
         case TabletPower():
             return _take_tablet(power, obs, now, policy.power)
         case Drained():

@@ -17,6 +17,7 @@ from agent.core.types import (
     BusState,
     CommandOutcome,
     Decision,
+    DockHint,
     DockStatus,
     DriveOutputs,
     KeyPosition,
@@ -60,6 +61,17 @@ class Grant:
     until: BootNs
 
 
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """The last word of one source without a key."""
+
+    said: DockHint
+    out_since: BootNs | None = None  # since when it says, without a break, that the tablet is out
+    lost: bool = False  # its link is gone, so it says nothing
+    against_since: BootNs | None = None  # since when it contradicts what is proved
+    reported: bool = False  # and that has its record
+
+
 @dataclass(frozen=True)
 class Tether:
     decision: Decision
@@ -73,6 +85,7 @@ class Tether:
     unseated: bool = False  # the last authenticated word on a required bit is "not set"
     status: DockStatus | None = None  # last authenticated STATUS, for reports and the latch
     hint: DockStatus | None = None  # last STATUS without authentication
+    hints: tuple[Hint, ...] = ()  # of every source without a key
     evidence_at: BootNs | None = None  # last moment of full, fresh evidence; ride-through counts from it
     reserved_ns: int = 0  # ride-through of this loss, already taken from the budget
     extension: bool = False  # a crank extension is earned and not taken yet
@@ -125,13 +138,15 @@ class Ignition:
     since: BootNs = BOOT
     conflict: str = ""
     grade: Grade = Grade.INFERRED
-    wire: Reading[bool] | None = None  # by authenticated STATUS only
+    wire: Reading[bool] | None = None  # by authenticated STATUS, or by a hint where none is fresh
     key: Reading[KeyPosition] | None = None
     rpm: Reading[int] | None = None
     ready: Reading[bool] | None = None
     dock_mv: Reading[int] | None = None
     battery_mv: Reading[int] | None = None
     alternator_mv: Reading[int] | None = None
+    wire_hinted: bool = False  # the wire, or the supply voltage, is that of a source without a key
+    mv_hinted: bool = False
     buses: tuple[Bus, ...] = ()
     kl15_at: BootNs | None = None  # last authenticated KL15, and last start signal: they earn the crank
     start_at: BootNs | None = None  # extension of the ride-through

@@ -1,27 +1,37 @@
 """Tether: is this tablet held by its own dock, and may it be used without proof of that for a while?
 
 Evidence is taken in by ``take``; ``settle`` classifies what stands at a time as one ``Finding`` and looks
-the transition up in ``TABLE``. Whatever is not in the table leaves the state as it is.
+the transition up in ``tether_rules.TABLE``. Whatever is not in the table leaves the state as it is.
 """
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
 from typing import Final, assert_never
 
+from agent.core import hints
 from agent.core.catalogue import FOREIGN_DOCK, TETHER_CHANGED
 from agent.core.evolve import evolve
 from agent.core.ignition_words import crank_open
 from agent.core.notes import change, note, unseen
 from agent.core.policy import DockBit, Policy, TetherPolicy, Wire
 from agent.core.state import NEVER, Ignition, Tether, TetherState
+from agent.core.tether_rules import (
+    FOREIGN,
+    NEXT,
+    RESTRICTED,
+    TETHERED,
+    UNCERTAIN,
+    UNKNOWN,
+    Finding,
+)
 from agent.core.types import (
     MS,
     SECOND,
     BootNs,
     Decision,
     DockForeign,
+    DockHint,
+    DockLinkLost,
     DockProof,
     DockStatus,
     Effect,
@@ -31,63 +41,10 @@ from agent.core.types import (
     Write,
 )
 
-UNKNOWN, TETHERED, UNCERTAIN = TetherState.UNKNOWN, TetherState.TETHERED, TetherState.UNCERTAIN
-RESTRICTED, FOREIGN = TetherState.RESTRICTED, TetherState.FOREIGN
 # By their own names, because to look a member up in its class is slow.
 SEATED: Final = DockBit.SEATED
 MATED: Final = DockBit.MATED
 LOCKED: Final = DockBit.LOCKED
-
-
-class Finding(enum.Enum):
-    """What the evidence amounts to; the first that applies, in this order."""
-
-    FOREIGN = "the dock is proved foreign"
-    SLEEP = "the tablet goes to sleep"
-    UNSEATED = "authenticated word that a required bit is not set"
-    PROVEN = "fresh proof and fresh status"
-    RETURNING = "the same, but not for long enough to release"
-    EXPIRED = "no fresh evidence, ride-through over"
-    LOST = "no fresh evidence"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    frm: tuple[TetherState, ...]
-    finding: Finding
-    to: TetherState
-    rule: str
-    because: str
-
-
-TABLE = (
-    Row(
-        (UNKNOWN, TETHERED, UNCERTAIN, RESTRICTED), Finding.FOREIGN, FOREIGN, "tether.foreign",
-        "the dock that answers is provably not the paired one",
-    ),
-    Row(
-        (TETHERED, UNCERTAIN), Finding.SLEEP, UNKNOWN, "tether.sleep",
-        "the tablet goes to sleep; after it only fresh proof counts",
-    ),
-    Row(
-        (UNKNOWN, TETHERED, UNCERTAIN), Finding.UNSEATED, RESTRICTED, "tether.unseated",
-        "the dock says, authenticated, that the tablet is not in its place",
-    ),
-    Row(
-        (UNKNOWN, UNCERTAIN, RESTRICTED, FOREIGN), Finding.PROVEN, TETHERED, "tether.proven",
-        "the paired dock proved itself, and its authenticated status has every required bit set",
-    ),
-    Row(
-        (TETHERED,), Finding.LOST, UNCERTAIN, "tether.evidence_lost",
-        "the evidence is no longer fresh; use goes on for the ride-through",
-    ),
-    Row(
-        (TETHERED, UNCERTAIN), Finding.EXPIRED, RESTRICTED, "tether.ride_through_over",
-        "no fresh evidence came within the ride-through",
-    ),
-)  # fmt: skip
-
-_NEXT = {(frm, row.finding): row for row in TABLE for frm in row.frm}
 
 
 # --- evidence -------------------------------------------------------------------------------------
@@ -102,6 +59,10 @@ def take(tether: Tether, obs: Observation, now: BootNs, policy: TetherPolicy) ->
             return evolve(tether, hint=obs)
         case DockProof():
             return _take_proof(tether, obs, now, policy)
+        case DockHint():
+            return take_hint(tether, obs, now, policy)
+        case DockLinkLost():
+            return hints.lose(tether, obs)
         case DockForeign():
             barrier = BootNs(max(tether.barrier, min(obs.evidence_at, now)))
             return evolve(tether, proof_at=None, good_at=None, barrier=barrier)
@@ -139,6 +100,13 @@ def take_status(tether: Tether, obs: DockStatus, now: BootNs, policy: TetherPoli
     return evolve(tether, status=obs, word_at=word_at, good_at=at, unseated=False, evidence_at=evidence_at)
 
 
+def take_hint(tether: Tether, obs: DockHint, now: BootNs, policy: TetherPolicy) -> Tether:
+    """What ``take`` does with a hint."""
+    tether = hints.take(tether, obs, now)
+    held_at = hints.held_at(tether, now, policy) if tether.state is TETHERED else None
+    return tether if held_at is None else evolve(tether, evidence_at=held_at)
+
+
 def _held(status: DockStatus, policy: TetherPolicy) -> bool | None:
     """Every required bit is known and set; False if one is not set, None if one is not known."""
     held: bool | None = True
@@ -167,7 +135,7 @@ def stirred(before: Tether, after: Tether, now: BootNs, policy: TetherPolicy) ->
     return (
         after.unseated is not before.unseated
         or out(after) is not out(before)
-        or proven(after, now, policy) is not (after.proven_since is not None)
+        or held(after, now, policy) is not (after.proven_since is not None)
     )
 
 
@@ -187,6 +155,11 @@ def proven(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
         and now < tether.good_at + policy.status_fresh_ms * MS
         and proof_fresh(tether, now, policy)
     )
+
+
+def held(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
+    """Proven, or held by control lines that policy lets stand for proof."""
+    return proven(tether, now, policy) or hints.held_at(tether, now, policy) is not None
 
 
 def forget(tether: Tether, now: BootNs, policy: TetherPolicy) -> Tether:
@@ -263,7 +236,7 @@ def settle(
     foreign: DockForeign | None,
 ) -> tuple[Tether, Effects]:
     """Bring the state in line with the evidence as of ``now``."""
-    is_proven = proven(tether, now, policy.tether)
+    is_proven = held(tether, now, policy.tether)
     if is_proven != (tether.proven_since is not None):
         tether = evolve(tether, proven_since=now if is_proven else None)
     silent = not is_proven and not asleep and not tether.unseated and foreign is None
@@ -273,11 +246,15 @@ def settle(
         if silent and tether.state in (TETHERED, UNCERTAIN)
         else tether
     )
-    found = _finding(loss, now, policy.tether, asleep=asleep, foreign=foreign is not None)
-    row = _NEXT.get((tether.state, found))
+    cranking = crank_open(ignition, now, policy.ignition)
+    out_by_hint = hints.restricts(tether, now, policy.tether, cranking=cranking)
+    found = _finding(
+        loss, now, policy.tether, asleep=asleep, foreign=foreign is not None, out_by_hint=out_by_hint
+    )
+    row = NEXT.get((tether.state, found))
     if row is None:
         return _refill(loss if tether.state is UNCERTAIN else tether, now, policy.tether), ()
-    after = _enter(loss, row.to, now)
+    after = _enter(loss, row.to, now, policy.tether)
     because = (
         f"{row.because} ({foreign.reason.value})"
         if foreign is not None and row.to is FOREIGN
@@ -292,20 +269,26 @@ def settle(
     return after, tuple(effects)
 
 
-def _finding(tether: Tether, now: BootNs, policy: TetherPolicy, *, asleep: bool, foreign: bool) -> Finding:
+def _finding(
+    tether: Tether, now: BootNs, policy: TetherPolicy, *, asleep: bool, foreign: bool, out_by_hint: bool
+) -> Finding:
     if foreign:
         return Finding.FOREIGN
     if asleep:
         return Finding.SLEEP
     if tether.unseated:
         return Finding.UNSEATED
+    if out_by_hint:
+        return Finding.HINTED_OUT
     if tether.proven_since is not None:
         waited = now >= tether.proven_since + policy.return_ms * MS
-        return Finding.PROVEN if waited or tether.state in (TETHERED, UNCERTAIN) else Finding.RETURNING
+        if not waited and tether.state not in (TETHERED, UNCERTAIN):
+            return Finding.RETURNING
+        return Finding.PROVEN if proven(tether, now, policy) else Finding.HINTED_IN
     return Finding.EXPIRED if now >= ride_through_end(tether) else Finding.LOST
 
 
-def _enter(tether: Tether, to: TetherState, now: BootNs) -> Tether:
+def _enter(tether: Tether, to: TetherState, now: BootNs, policy: TetherPolicy) -> Tether:
     """Change state; on the way out of a loss give back what was reserved and not used."""
     if to is UNCERTAIN:
         return evolve(tether, state=to, since=now)
@@ -313,8 +296,13 @@ def _enter(tether: Tether, to: TetherState, now: BootNs) -> Tether:
     return evolve(
         tether, state=to, since=now, reserved_ns=0, extension=False,
         budget_ns=tether.budget_ns + tether.reserved_ns - used,
-        evidence_at=tether.good_at if to is TETHERED else tether.evidence_at,
+        evidence_at=_fresh_at(tether, now, policy) if to is TETHERED else tether.evidence_at,
     )  # fmt: skip
+
+
+def _fresh_at(tether: Tether, now: BootNs, policy: TetherPolicy) -> BootNs | None:
+    """The time of the evidence that holds the tablet."""
+    return tether.good_at if proven(tether, now, policy) else hints.held_at(tether, now, policy)
 
 
 def _refill(tether: Tether, now: BootNs, policy: TetherPolicy) -> Tether:
@@ -338,12 +326,13 @@ def stale_at(tether: Tether, now: BootNs, policy: TetherPolicy) -> int:
         earliest = at
     if proof_at is not None and now < (at := proof_at + policy.proof_fresh_s * SECOND) < earliest:
         earliest = at
-    return earliest
+    return min(earliest, hints.stale_at(tether, now, policy)) if tether.hints else earliest
 
 
 def standing(tether: Tether, policy: TetherPolicy) -> list[BootNs]:
     """The other times at which this state may change by itself; some may be past."""
     times = [grant.until for grant in tether.grants]
+    times += hints.standing(tether, policy)
     match tether.state:
         case TetherState.TETHERED:
             pass
@@ -385,6 +374,7 @@ def evidence(tether: Tether, now: BootNs, policy: TetherPolicy) -> tuple[Evidenc
         notes.append(
             note("untagged status", "a hint", tether.hint.at, now, fresh=False, remark="anybody can send it")
         )
+    notes += hints.evidence(tether, now, policy)
     left_ms = max(0, ride_through_end(tether) - now) // MS if tether.state is UNCERTAIN else 0
     value = f"{left_ms} ms left" if tether.state is UNCERTAIN else "not running"
     extended = tether.reserved_ns > policy.ride_through_ms * MS

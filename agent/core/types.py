@@ -85,6 +85,15 @@ class BusState(enum.Enum):
     DOWN = "down"  # no interface, bus-off, or an error from it
 
 
+class HintKind(enum.StrEnum):
+    """What kind of thing says something of the tablet's seat without a key."""
+
+    LINES = "lines"  # modem control lines of a dock
+    USB = "usb"  # a USB device that is there or not
+    SWITCH = "switch"  # the tablet's own dock switch
+    SUPPLY = "supply"  # a vehicle supply, which knows nothing of the seat
+
+
 class PowerVerb(enum.Enum):
     SUSPEND = "suspend"
     POWER_OFF = "power_off"
@@ -190,6 +199,26 @@ class DockStatus(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class DockHint(Observation):
+    """What a dock without a key, or another source of hints, says. Anybody can fake it.
+
+    It stands until the next one of the same ``dock``, or until that one's link is lost. ``None`` is "not
+    known" or "has no such sense", never "no".
+    """
+
+    dock: str
+    kind: HintKind
+    seated: bool | None = None
+    mated: bool | None = None
+    locked: bool | None = None
+    kl15: bool | None = None
+    supply_ok: bool | None = None
+    vehicle_mv: int | None = None
+    dock_mv: int | None = None
+    detail: str = ""  # what else was seen, for people
+
+
+@dataclass(frozen=True, slots=True)
 class DockCommandDone(Observation):
     dock: str
     command: str  # "outputs", "power_cut_in"
@@ -284,9 +313,10 @@ class Posture(enum.Enum):
 
 
 class Basis(enum.Enum):
-    """What a loosening rests on: proof may pass a failed store, a grant may not."""
+    """What a loosening rests on: proof may pass a failed store, nothing else may."""
 
     PROOF = "proof"
+    HINT = "hint"  # a dock without a key, which policy explicitly lets stand for proof
     GRANT = "grant"
 
 

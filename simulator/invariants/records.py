@@ -90,8 +90,9 @@ class OneRecordEach(Invariant):
         if decided is None:
             return self.broken(at, f"change {decision} released the tablet and has no record at all")
         self._published.setdefault(decision, at)
-        if release.basis is Basis.GRANT:
-            return self.broken(at, f"change {decision} released by a grant before its record was durable")
+        if release.basis is not Basis.PROOF:
+            words = f"change {decision} released by a {release.basis.value} before its record was durable"
+            return self.broken(at, words)
         if at - decided < PROOF_WAIT_NS and decision not in self._given_up:
             return self.broken(
                 at,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import agent.core
 from agent.core.catalogue import ENFORCEMENT_CHANGED
 from agent.core.machine import last_words, next_deadline, step
-from agent.core.policy import IgnitionPolicy, Policy, PowerPolicy, TetherPolicy
+from agent.core.policy import HintUse, IgnitionPolicy, Policy, PowerPolicy, TetherPolicy
 from agent.core.state import IN_USE, IgnitionState, PowerMode, TetherState, initial
 from agent.core.types import (
     MS,
@@ -30,6 +30,7 @@ from agent.core.types import (
     DockCommandDone,
     DockFault,
     DockForeign,
+    DockHint,
     DockIdent,
     DockLinkLost,
     DockLinkUp,
@@ -39,6 +40,7 @@ from agent.core.types import (
     Effects,
     Explain,
     ForeignReason,
+    HintKind,
     KeyPosition,
     LinkLoss,
     Lock,
@@ -62,7 +64,7 @@ from agent.core.types import (
 from tests.core_driver import Core, status
 
 POLICY = Policy(
-    tether=TetherPolicy(refill_after_s=5, budget_ms=9000, start_allowance_s=3),
+    tether=TetherPolicy(refill_after_s=5, budget_ms=9000, start_allowance_s=3, hint_switch=HintUse.RESTRICT),
     ignition=IgnitionPolicy(stuck_s=10),
     power=PowerPolicy(
         run_on_s=8, max_s=40, unknown_s=10, drain_s=3, suspend_drain_s=2, warn_s=5, act_s=5, filter_s=1,
@@ -114,6 +116,10 @@ others: st.SearchStrategy[Observation] = st.one_of(
     st.builds(
         DockIdent, AT_ONCE, docks, st.just("s"), st.just("v"), st.just("m"), st.just((1, 0)), st.just(0),
     ),
+    st.builds(
+        DockHint, AT_ONCE, st.sampled_from([f"hint{n}" for n in range(12)]), st.sampled_from(HintKind),
+        maybe, maybe, maybe, maybe, maybe, millivolts, millivolts,
+    ),
     st.builds(DockCommandDone, AT_ONCE, docks, st.just("outputs"), st.sampled_from(CommandOutcome)),
     st.builds(CanBus, AT_ONCE, st.sampled_from([f"can{n}" for n in range(12)]), st.sampled_from(BusState)),
     st.builds(
@@ -164,9 +170,9 @@ lives = st.lists(st.tuples(gaps, acts), max_size=40)
 
 def test_the_strategy_covers_every_observation() -> None:
     drawn = {
-        DockStatus, DockProof, DockForeign, CanSignal, Started, DeadlineReached, DockLinkUp, DockLinkLost,
-        DockIdent, DockCommandDone, CanBus, TabletPower, LockOutcome, UsedWhileLocked, SleepSignal,
-        ShutdownSignal, PowerOutcome, Drained, StoreHealth,
+        DockStatus, DockProof, DockForeign, DockHint, CanSignal, Started, DeadlineReached, DockLinkUp,
+        DockLinkLost, DockIdent, DockCommandDone, CanBus, TabletPower, LockOutcome, UsedWhileLocked,
+        SleepSignal, ShutdownSignal, PowerOutcome, Drained, StoreHealth,
     }  # fmt: skip
     assert {kind.__name__ for kind in drawn} == {kind.__name__ for kind in Observation.__subclasses__()}
 
@@ -243,7 +249,10 @@ class Judge:
         assert usable == (state.tether.state in (TetherState.TETHERED, TetherState.UNCERTAIN))
         # 3: only authenticated status, and the time it has held, move toward usable.
         if any(isinstance(effect, Release) for effect in made):
-            assert isinstance(obs, DeadlineReached) or (isinstance(obs, DockStatus) and obs.authenticated)
+            # A hint releases nothing, but may end its own restriction.
+            assert isinstance(obs, DeadlineReached | DockHint | DockLinkLost) or (
+                isinstance(obs, DockStatus) and obs.authenticated
+            )
             assert self.fresh(now)
         # 4: no request while a fresh source says ON; no run-on timer survives ignition ON.
         for effect in made:
@@ -274,6 +283,7 @@ class Judge:
             assert len([e for e in made if isinstance(e, Lock | Release)]) >= len(numbers)
         # 11: bounded.
         assert len(state.ignition.buses) <= 8
+        assert len(state.tether.hints) <= 8
         assert all(len(e.decision.evidence) <= 20 for e in made if isinstance(e, Explain))
         # 14: what was used without proof since the last refill is within the budget.
         if state.tether.budget_ns == POLICY.tether.budget_ms * MS > self.budget_ns:
@@ -323,6 +333,8 @@ def test_the_invariants_hold_over_any_life(life: list[tuple[int, Act]]) -> None:
     judge.live(life)
     # 10: once it is quiet and docked, all converges.
     core.see(SleepSignal(core.now, starting=False))
+    for hint in core.state.tether.hints:
+        core.see(replace(hint.said, at=core.now, seated=True, mated=True))
     core.last_proof = BootNs(-(10**18))
     core.dock(12)
     assert core.usable() or core.state.power.forced

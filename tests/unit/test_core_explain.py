@@ -27,8 +27,9 @@ def test_the_status_of_a_docked_tablet() -> None:
         "seated": {"value": True, "age_ms": 200}, "mated": {"value": True, "age_ms": 200},
         "locked": {"value": True, "age_ms": 200},
         "authenticated": {"value": True, "age_ms": shown["tether"]["authenticated"]["age_ms"]},
-        "dock": "dock",
+        "dock": "dock", "conflicts": [],
     }  # fmt: skip
+    assert shown["hints"] == {}
     assert shown["ignition"] == {
         "state": "on", "confidence": 60, "grade": "single", "conflicts": [], "crank_window": False,
     }  # fmt: skip

@@ -7,12 +7,12 @@ from itertools import product
 
 import pytest
 
-from agent.core import tether
+from agent.core import tether_rules
 from agent.core.catalogue import ENFORCEMENT_CHANGED, FOREIGN_DOCK, LOCK_OUTCOME, USED_WHILE_LOCKED
 from agent.core.machine import last_words
 from agent.core.policy import DockBit, Policy, TetherPolicy, Wire
 from agent.core.state import Grant, TetherState
-from agent.core.tether import Finding
+from agent.core.tether_rules import Finding
 from agent.core.types import (
     MS,
     SECOND,
@@ -50,6 +50,8 @@ CELLS = {
     Finding.SLEEP: (None, UNKNOWN, UNKNOWN, None, None),
     Finding.UNSEATED: (RESTRICTED, RESTRICTED, RESTRICTED, None, None),
     Finding.PROVEN: (TETHERED, None, TETHERED, TETHERED, TETHERED),
+    Finding.HINTED_OUT: (RESTRICTED, RESTRICTED, RESTRICTED, None, None),
+    Finding.HINTED_IN: (TETHERED, None, TETHERED, TETHERED, None),
     Finding.RETURNING: (None, None, None, None, None),
     Finding.EXPIRED: (None, RESTRICTED, RESTRICTED, None, None),
     Finding.LOST: (None, UNCERTAIN, None, None, None),
@@ -58,7 +60,7 @@ CELLS = {
 
 @pytest.mark.parametrize(("state", "finding"), list(product(TetherState, Finding)))
 def test_each_cell_of_the_table(state: TetherState, finding: Finding) -> None:
-    rows = [row for row in tether.TABLE if state in row.frm and row.finding is finding]
+    rows = [row for row in tether_rules.TABLE if state in row.frm and row.finding is finding]
     expected = CELLS[finding][list(TetherState).index(state)]
     assert [row.to for row in rows] == ([] if expected is None else [expected])
 
