@@ -22,20 +22,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import logs  # before anything that imports structlog
+from agent.bay import DockBay
 from agent.blackbox import FOLDER, BlackBox
 from agent.clock import boot_now
-from agent.config import Can, Config, ConfigError, Keeper, Sync, load
+from agent.config import Can, Config, ConfigError, Dock, Keeper, Sync, load
 from agent.control import ControlError
 from agent.core.catalogue import SYNC_TROUBLE
 from agent.core.records import Stream
 from agent.daemon import Daemon
 from agent.dbus import Bus
+from agent.dock_desk import Desk
+from agent.dock_verbs import DockVerbs
 from agent.effects import NoFleet
 from agent.enforcement.base import EnforcementAction, SettingsError, Surroundings
 from agent.enforcement.chain import Chain
-from agent.life import Fleet, Hooks, Parts, Port
+from agent.life import Docking, Fleet, Hooks, Parts, Port
+from agent.pairings import FOLDER as PAIRINGS
+from agent.pairings import PairingError, Pairings, read_key
 from agent.power_actions import LogindPower, PowerActions
 from drivers import registry
+from drivers.dockyard import Dockyard, dock_spec
 from drivers.ports.can import CanPort, opener
 from drivers.ports.power_supply import PowerSupply
 from drivers.ports.serial import SerialLink
@@ -51,6 +57,7 @@ from sync.store import Store
 from sync.writer import StoreThread
 
 if TYPE_CHECKING:
+    from agent.core.types import Observation
     from drivers.ports.udev import Udev, UdevEvent
     from drivers.vehicles.codec import Profile
     from sync.session_types import Report
@@ -58,7 +65,6 @@ if TYPE_CHECKING:
 EX_SOFTWARE, EX_TEMPFAIL, EX_CONFIG = 70, 75, 78
 DEFAULT_CONFIG = Path("/etc/ivma/agent.toml")
 DAY_S = 86_400
-KEY_BYTES = 32  # of a dock's pairing key; docs/dock-link.md
 
 
 class StartError(Exception):
@@ -85,7 +91,7 @@ class Builder:
         around = Surroundings(self._hooks.observe, boot_now, self._bus)
         chain = Chain(self._actions(around), self._hooks.observe, boot_now)
         power = self._power(around)
-        docks = self._docks()
+        bay, docking = self._docks()
         buses = self._buses()
         supplies = PowerSupply(Path(self._settings.paths.power_supply), self._hooks.observe, boot_now)
         queue, fleet, sync_status = self._queue_and_fleet()
@@ -93,8 +99,7 @@ class Builder:
         udev.subscribe("power_supply", lambda _event: supplies.changed())
 
         def tty_changed(event: UdevEvent) -> None:
-            for link in docks.values():
-                link.poke(event.devnode if event.action == "remove" else None)
+            bay.poke(event.devnode if event.action == "remove" else None)
 
         udev.subscribe("tty", tty_changed)
         ports: list[Port] = [*buses.values(), supplies, udev]
@@ -103,16 +108,17 @@ class Builder:
             chain,
             power,
             self._system_bus,
-            list(docks.values()),
+            [bay],
             ports,
             fleet,
             {
-                "docks": lambda: {name: link.counters().values for name, link in docks.items()},
+                "docks": bay.counters,
                 "can": lambda: {name: _bus_status(bus) for name, bus in buses.items()},
                 "enforcement": chain.status,
                 "power_actions": power.status,
                 "sync": sync_status,
             },
+            docking,
         )
 
     # --- the tablet ---
@@ -146,22 +152,27 @@ class Builder:
             self._udev = Udev()
         return self._udev
 
-    def _docks(self) -> dict[str, SerialLink]:
-        links = {}
+    def _docks(self) -> tuple[DockBay, Docking]:
+        """The configured docks and the paired ones; a pairing that is bad is recorded and left out."""
+        bay = DockBay(lambda dock: self._link(dock, bay.observed), self._hooks.observe)
         for dock in self._settings.dock:
-            spec = registry.load(registry.DOCKS, dock.model)
-            if not isinstance(spec, DockSpec):
-                raise StartError(f"dock {dock.name}: `{dock.model}` of {registry.DOCKS} is no DockSpec")
-            settings = DockSettings(
-                dock.name, dock.serial, dock.vehicle_id, _pairing_key(Path(dock.key_file))
-            )
-            locate = self._locator(dock.port, dock.match)
             try:
-                session = self._tapped(spec, spec.build(settings, secrets.token_bytes))
+                bay.put_in(dock)
             except ValueError as error:
                 raise StartError(f"dock {dock.name}: {error}") from None
-            links[dock.name] = SerialLink(session, locate, self._hooks.observe, boot_now, dock.baud)
-        return links
+        pairings = Pairings(self._state_dir / PAIRINGS)
+        yard = Dockyard(self._hotplug, boot_now, self._tapped)
+        desk = Desk(bay, pairings, yard, frozenset(bay.berths), self._hooks.record, boot_now)
+        return bay, DockVerbs(desk, Path(self._settings.paths.runtime_dir))
+
+    def _link(self, dock: Dock, observe: Callable[[Observation], None]) -> SerialLink:
+        spec = dock_spec(dock.model)
+        settings = DockSettings(
+            dock.name, dock.serial, dock.vehicle_id, read_key(Path(dock.key_file)), dock.link_version
+        )
+        locate = self._locator(dock.port, dock.match)
+        session = self._tapped(spec, spec.build(settings, secrets.token_bytes))
+        return SerialLink(session, locate, observe, boot_now, dock.baud)
 
     def _tapped(self, spec: DockSpec, session: DockSession) -> DockSession:
         if self._trace is None or spec.scrub is None:
@@ -271,25 +282,6 @@ def _bus_status(bus: CanPort) -> dict[str, object]:
     return {"state": state, "listen_only": bus.listen_only, **bus.counters.values}
 
 
-def _pairing_key(path: Path) -> bytes:
-    """A dock's pairing key from its file.
-
-    Raises:
-        StartError: not readable, readable by others, or not 64 hex digits.
-    """
-    try:
-        if path.stat().st_mode & 0o077:
-            raise StartError(f"{path}: other users can read this key; chmod 600 it and pair the dock again")
-        key = bytes.fromhex(path.read_text().strip())
-    except OSError as error:
-        raise StartError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise StartError(f"{path}: expected a pairing key of {2 * KEY_BYTES} hex digits")
-    return key
-
-
 # --- the command ----------------------------------------------------------------------------------
 
 
@@ -339,6 +331,7 @@ def _run(file: Path, version: str) -> int:
         ControlError,
         KeyFileError,
         OSError,
+        PairingError,
         ProfileError,
         SettingsError,
         StartError,

@@ -26,6 +26,8 @@ from agent.core.policy import Policy
 
 log = structlog.get_logger()
 
+DOCKS_MAX = 8  # configured and paired together; ours
+
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
 FilePath = Annotated[str, Meta(min_length=1, max_length=4096)]
 
@@ -78,6 +80,9 @@ class Dock(Section, frozen=True, kw_only=True):
     key_file: Annotated[
         FilePath, _doc("File with the pairing key, 64 hex digits, readable by root or the agent only.")
     ]
+    link_version: Annotated[
+        int, _doc("Version of the link agreed at pairing; nothing lower is spoken.", ge=1, le=255)
+    ] = 1
 
 
 class Can(Section, frozen=True, kw_only=True):
@@ -173,7 +178,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
     device: Annotated[Device, _doc("Who this tablet is.")]
     paths: Annotated[Paths, _doc("Where things are.")] = Paths()
-    dock: Annotated[list[Dock], _doc("The docks that this tablet may sit in.", max_length=8)] = []
+    dock: Annotated[list[Dock], _doc("The docks that this tablet may sit in.", max_length=DOCKS_MAX)] = []
     can: Annotated[list[Can], _doc("The vehicle's buses; listened to, never sent on.", max_length=4)] = []
     vehicle: Annotated[Vehicle, _doc("What the vehicle's CAN frames mean.")] = Vehicle()
     enforcement: Annotated[Enforcement, _doc("What a lock does.")] = Enforcement()
@@ -241,6 +246,20 @@ def parse(raw: bytes, name: str = "configuration") -> Config:
     if problems:
         raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
     return Config(settings, policy, hashlib.sha256(raw).hexdigest()[:16])
+
+
+def dock_of(data: dict[str, Any], name: str) -> Dock:
+    """One ``[[dock]]`` table that stands in a file of its own; ``name`` is the file's. Raises ConfigError."""
+    problems = list(_unknown_keys(data, Dock, ""))
+    if problems:
+        raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
+    try:
+        dock = msgspec.convert(data, Dock)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {_readable(error, data)}") from None
+    if bool(dock.port) == bool(dock.match):
+        raise ConfigError(f"{name}: give either `port` or `match`, so that there is one way to find the dock")
+    return dock
 
 
 class Keeper:

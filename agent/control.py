@@ -48,24 +48,35 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Verb:
-    """One verb: ``run`` takes the request's arguments and returns JSON-able data, or an awaitable of it.
-
-    ``changes``: not for mere readers. ``consults``: it shows records, so each use is itself recorded.
-    """
-
-    run: Callable[[Mapping[str, Any]], object]
-    changes: bool = False
-    consults: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Peer:
     """Who is at the other end, by the kernel, at the time of the connection."""
 
     pid: int
     uid: int
     groups: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks for a verb, and the way to tell them how far it is before its answer comes."""
+
+    peer: Peer
+    tell: Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb: ``run`` takes the request's arguments and returns JSON-able data, or an awaitable of it.
+
+    ``changes``: not for mere readers. ``consults``: it shows records, so each use is itself recorded.
+    ``within_s``: how long it may take. ``with_caller``: ``run`` also takes the ``Caller``.
+    """
+
+    run: Callable[..., object]
+    changes: bool = False
+    consults: bool = False
+    within_s: float = HANDLER_S
+    with_caller: bool = False
 
 
 @dataclass(eq=False)
@@ -198,6 +209,7 @@ class ControlServer:
 
     async def _answer(self, client: _Client, line: bytes) -> bytes:
         request_id: object = None
+        within_s = HANDLER_S
         try:
             request = _parse(line)
             request_id = request.get("id")
@@ -206,21 +218,33 @@ class ControlServer:
             self.counts.by_verb[name] = self.counts.by_verb.get(name, 0) + 1
             if verb.consults:
                 self._audited(client.peer.uid, name, request.get("reason"))
-            result = verb.run(request.get("args", {}))
+            within_s = verb.within_s
+            result = self._run(verb, client, request)
             if inspect.isawaitable(result):
-                async with asyncio.timeout(HANDLER_S):
+                async with asyncio.timeout(within_s):
                     result = await result
             answer = _line({"id": request_id, "ok": True, "result": result})
         except Refusal as refusal:
             self.counts.bad_requests += 1
             return _failure(request_id, refusal)
         except TimeoutError:
-            return _failure(request_id, Refusal("timeout", f"no result in {HANDLER_S:g} s", "try again"))
+            return _failure(request_id, Refusal("timeout", f"no result in {within_s:g} s", "try again"))
         except Exception as error:
             log.error("control.handler_failed", exc_info=True)
             return _failure(request_id, Refusal("failed", repr(error), "this is a defect; see the journal"))
         client.subscribed = client.subscribed or name == "subscribe"
         return answer
+
+    def _run(self, verb: Verb, client: _Client, request: Mapping[str, Any]) -> object:
+        args = request.get("args", {})
+        if not verb.with_caller:
+            return verb.run(args)
+        request_id = request.get("id")
+
+        def tell(progress: Mapping[str, Any]) -> None:
+            self._send(client, _line({"id": request_id, "progress": progress}))
+
+        return verb.run(args, Caller(client.peer, tell))
 
     def _verb(self, name: str, peer: Peer) -> Verb:
         verb = self._verbs.get(name)

@@ -64,6 +64,10 @@ class Daemon:
             noted=lambda record: self._reporter.note(record),
         )
         self._parts = self._life.parts
+        self._docking = self._parts.docking
+        if self._docking is not None:
+            self._docking.attach(self._percent)
+        self._recovery: asyncio.Task[None] | None = None
         self._described = {
             "version": version,
             "fleet": config.settings.device.fleet,
@@ -87,7 +91,11 @@ class Daemon:
         self._reporter.attach(self._life.runtime)
         self._control = ControlServer(
             config.runtime_dir / "control.sock",
-            {**self._reporter.verbs(), **(trace.verbs() if trace else {})},
+            {
+                **self._reporter.verbs(),
+                **(trace.verbs() if trace else {}),
+                **(self._docking.verbs() if self._docking else {}),
+            },
             group=_group(config.settings.control.group),
             audited=self._audited,
         )
@@ -117,10 +125,15 @@ class Daemon:
         self._start_watchdog()
         log.info("agent.ready", version=self._version, config=self.config.digest)
         self._parts.fleet.start()
+        if self._docking is not None:
+            self._recovery = loop.create_task(self._docking.recover())
 
     async def _stop(self, reason: str) -> None:
         self._notifier.stopping()
         await self._control.close()
+        if self._recovery is not None:
+            self._recovery.cancel()
+            await asyncio.gather(self._recovery, return_exceptions=True)
         await self._life.stop(reason)
         if self._trace is not None:
             self._trace.close(CLOSE_S)
@@ -141,7 +154,14 @@ class Daemon:
             self._reporter.configured(fresh.digest)
             self._life.runtime.change_policy(fresh.policy)
             self._life.note(catalogue.CONFIG_APPLIED.make(clock.boot_now(), config=fresh.digest))
+        for bad in self._docking.reload() if self._docking is not None else []:
+            log.error("pairing.refused", problem=bad)
+            self._life.note(catalogue.CONFIG_REFUSED.make(clock.boot_now(), problem=bad))
         self._notifier.ready()
+
+    def _percent(self) -> int | None:
+        tablet = self._life.runtime.state.power.tablet
+        return None if tablet is None else tablet.percent
 
     def _start_watchdog(self) -> None:
         interval_s = watchdog_interval_s(os.environ)

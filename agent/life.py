@@ -70,6 +70,20 @@ class Marker(LockMarker, Protocol):
         """What an earlier run left: (decision, rule), or None; the decision is None if it is not known."""
 
 
+class Docking(Protocol):
+    """Docks that come and go while the agent runs: what the daemon calls of it."""
+
+    def verbs(self) -> Mapping[str, Any]: ...
+    def attach(self, percent: Callable[[], int | None]) -> None:
+        """Where to read the tablet's battery."""
+
+    async def recover(self) -> None:
+        """Finish what was interrupted; after the start. Raises nothing."""
+
+    def reload(self) -> list[str]:
+        """Look at the pairings anew; what is wrong with them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a run is made of."""
@@ -82,6 +96,7 @@ class Parts:
     ports: Sequence[Port]  # everything else that listens, started in order
     fleet: Fleet
     sections: Mapping[str, Section]  # what parts say of themselves in `ivmactl status`
+    docking: Docking | None = None  # pairing and testing docks
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent.core.types import BootNs, Counters, DriveOutputs, LinkLoss, Observation
+from agent.core.types import (
+    BootNs,
+    Counters,
+    DockIdent,
+    DriveOutputs,
+    LinkLoss,
+    Observation,
+    PairAnswer,
+)
 
 Entropy = Callable[[int], bytes]  # so many unpredictable bytes; os.urandom in production
 
@@ -50,6 +58,28 @@ class DockSession(Protocol):
     def counters(self) -> Counters: ...
 
 
+class PairingSession(DockSession, Protocol):
+    """A link that sets or clears a dock's key: one question at a time, sent at the next ``timer``.
+
+    It observes nothing: the function that it was built with gets one answer to each question.
+    """
+
+    def ask_ident(self, at: BootNs) -> None:
+        """Who is it? Answered by ``DockIdent``, a hint."""
+
+    def ask_proof(self, key: bytes, serial: str, vehicle_id: str, at: BootNs) -> None:
+        """Does it know the key, as that dock in that vehicle?"""
+
+    def ask_pair(self, key: bytes, vehicle_id: str, at: BootNs) -> None:
+        """Take the key and the vehicle id. The answer proves nothing: ask for proof after it."""
+
+    def ask_unpair(self, at: BootNs) -> None:
+        """Forget the key; under the session that the last proof opened."""
+
+
+# The answer to the question that is open.
+Told = Callable[["PairAnswer | DockIdent"], None]
+
 # One direction of a wire, chunk by chunk, as it may be kept: of the same length, with keys blanked.
 Scrub = Callable[[bytes], bytes]
 
@@ -72,6 +102,7 @@ class DockSettings:
     serial: str
     vehicle_id: str
     key: bytes = field(repr=False)
+    version: int = 1  # of the link, agreed at pairing: nothing lower is spoken ever after
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +119,5 @@ class DockSpec:
     scrub: Callable[[], Scrub] | None = (
         None  # None: nobody says what is secret on this wire, none of it is kept
     )
+    pairing: Callable[[Entropy, Told], PairingSession] | None = None  # None: it has no key to be given
+    version: int = 1  # of the link, the highest that the model speaks

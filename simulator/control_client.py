@@ -81,7 +81,7 @@ class ControlClient:
                 self._on_event(said)
                 continue
             waiting = self._waiting.get(said["id"])
-            if waiting is None or waiting.done():
+            if waiting is None or waiting.done() or "progress" in said:
                 continue
             if said["ok"]:
                 waiting.set_result(said["result"])

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.core.types import BootNs
-from simulator.docks.reference import Identity, ReferenceDock
+from simulator.docks.reference import Identity, PairFault, ReferenceDock
 from simulator.docks.serial_device import PtyPlug, SerialDevice, open_port
 
 HELP = """commands, one a line:
   seated|mated|kl15|latch_jammed on|off|unknown      vehicle_mv|dock_mv|tablet_ma|temperature_dc N|unknown
-  service on|off      reset      brown_out      status      help      quit"""
+  service on|off      pair_cut before|after|off: a brown-out at the next PAIR
+  reset      brown_out      status      help      quit"""
 _WORDS: dict[str, bool | None] = {"on": True, "off": False, "unknown": None}
 LINE_LIMIT = 1024  # bytes of a command line; ours
 
@@ -33,7 +34,9 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--baud", type=int, default=115200)
     parser.add_argument("--serial", default="DK-SIM", help="dock serial, up to 12 characters")
     parser.add_argument("--vehicle-id", default="", help="vehicle id, up to 17 characters")
-    parser.add_argument("--key-file", type=Path, help="pairing key, 64 hex digits; without it: unpaired")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--key-file", type=Path, help="pairing key, 64 hex digits; without it: unpaired")
+    whose.add_argument("--fresh", action="store_true", help="a dock as it comes from its maker: unpaired")
     parser.set_defaults(func=run_dock)
 
 
@@ -73,6 +76,8 @@ async def _play(args: argparse.Namespace, identity: Identity) -> int:
     ended = asyncio.Event()
     release = _connect(args, device, ended)
     paired = "paired" if identity.key else "unpaired"
+    if args.fresh:
+        _say(f"pair it with: ivmactl dock pair --port {args.pty or args.port} --vehicle ID")
     _say(f"dock {args.serial} on {args.pty or args.port}, {paired}; `help` lists commands")
     with contextlib.suppress(OSError):  # a file or /dev/null as input: play without commands
         loop.add_reader(sys.stdin, _read_command, dock, device, ended)
@@ -120,9 +125,12 @@ def obey(line: str, dock: ReferenceDock, at: BootNs) -> str:
         case ["status"]:
             session = "in session" if dock.in_session() else "no session"
             outputs = dock.actuators.outputs.name or "none"
-            return f"{session}; outputs {outputs}; {dock.inputs}; dropped {dict(dock.dropped)}"
+            paired = "unpaired" if dock.identity.key is None else "paired"
+            return f"{paired}; {session}; outputs {outputs}; {dock.inputs}; dropped {dict(dock.dropped)}"
         case ["service", "on" | "off" as word]:
             dock.service_contact = word == "on"
+        case ["pair_cut", "before" | "after" | "off" as word]:
+            dock.pair_fault = None if word == "off" else PairFault(word)
         case [("seated" | "mated" | "kl15" | "latch_jammed") as name, word] if word in _WORDS:
             dock.set_inputs(at, **{name: _WORDS[word]})
         case [("vehicle_mv" | "dock_mv" | "tablet_ma" | "temperature_dc") as name, word] if _is_number(word):

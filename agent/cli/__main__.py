@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from agent.cli import records, show, trace, watch
+from agent.cli import dock, records, show, trace, watch
 from agent.cli.client import DEFAULT_SOCKET, OK, PROTOCOL, Client, ClientError
 
 EXIT_CODES = """\
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"the agent's socket [$IVMA_SOCKET, else {DEFAULT_SOCKET}]",
     )
     commands = top.add_subparsers(required=True, metavar="VERB")
-    for group in (show, records, watch, trace):
+    for group in (show, records, watch, trace, dock):
         group.add(commands, common)
     return top
 

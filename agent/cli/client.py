@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,18 @@ ANSWER_S = 12.0  # ours: a little longer than the agent gives its own handlers
 ANSWER_MAX = 8 << 20  # bytes, ours
 
 OK, NOT_WELL, USAGE, NOT_RUNNING, REFUSED, PROTOCOL = 0, 1, 2, 3, 4, 5
-_EXIT_OF = {"bad_request": USAGE, "forbidden": REFUSED, "busy": REFUSED, "starting": NOT_RUNNING}
+_EXIT_OF = {
+    "bad_request": USAGE, "forbidden": REFUSED, "busy": REFUSED, "starting": NOT_RUNNING,
+    # What was asked for was not done, and the words say why.
+    **dict.fromkeys(
+        (
+            "silent", "which_port", "paired_already", "unproven", "not_kept", "absent", "refused",
+            "configured", "unknown_dock", "name_taken", "no_vehicle", "no_key", "no_pairing", "store",
+            "too_many",
+        ),
+        NOT_WELL,
+    ),
+}  # fmt: skip
 
 
 class ClientError(Exception):
@@ -57,13 +69,22 @@ class Client:
                 "or name its socket with --socket",
             ) from error
 
-    def ask(self, verb: str, reason: str | None, args: Mapping[str, object]) -> Any:
-        """Send a request and return its result."""
+    def ask(
+        self,
+        verb: str,
+        reason: str | None,
+        args: Mapping[str, object],
+        progress: Callable[[Mapping[str, Any]], None] = lambda _step: None,
+    ) -> Any:
+        """Send a request and return its result; ``progress`` gets what the agent tells before that."""
         request = {"id": 1, "verb": verb, "args": dict(args)} | ({"reason": reason} if reason else {})
         # Who is turned away is told so at once, perhaps before this is sent: the answer is there to be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(json.dumps(request).encode() + b"\n")
         answer = self._read()
+        while isinstance(answer.get("progress"), dict):
+            progress(answer["progress"])
+            answer = self._read()
         if answer.get("ok") is True:
             return answer.get("result")
         error_ = answer.get("error")
@@ -71,6 +92,15 @@ class Client:
             raise ClientError(PROTOCOL, f"not an answer: {answer!r:.200}", "is this the agent's socket?")
         code = _EXIT_OF.get(str(error_.get("code")), PROTOCOL)
         raise ClientError(code, f"{verb}: {error_.get('message')}", str(error_.get("hint", "")))
+
+    def patience(self, timeout_s: float) -> None:
+        """How long to wait for the next line of an answer."""
+        self._socket.settimeout(timeout_s)
+
+    def agent_uid(self) -> int:
+        """The user that the agent runs as, from the kernel."""
+        said = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int(struct.unpack("3i", said)[1])
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What comes after "subscribe", until the agent ends the connection."""

@@ -190,6 +190,48 @@ LOCAL_ACCESS = RecordKind(
     ),
 )  # fmt: skip
 
+_PAIRING = (
+    _text("dock", "name of the dock on this tablet", DEVICE),
+    _text("serial", "serial of the dock", DEVICE),
+    _text("vehicle_id", "vehicle that the dock was commissioned with", DEVICE),
+)
+
+DOCK_PAIRED = RecordKind(
+    "dock.paired", Stream.AUDIT, 1,
+    "Show which docks this tablet trusts, since when, and who bound them: a swap is told from a theft.", YEAR,
+    (
+        *_PAIRING,
+        _text("model", "what the dock says it is"),
+        _text("way", "new key, given key, provisioned, resumed or recovered"),
+        _count("version", "version of the link that was agreed"),
+        _count("uid", "numeric user of the peer, from the kernel; -1 for the agent itself"),
+    ),
+)  # fmt: skip
+
+DOCK_UNPAIRED = RecordKind(
+    "dock.unpaired", Stream.AUDIT, 1,
+    "Show when this tablet stopped trusting a dock, and whether the dock forgot its key too.", YEAR,
+    (
+        *_PAIRING,
+        _text("way", "dock: the dock forgot its key; forgotten: on the tablet only"),
+        _count("uid", "numeric user of the peer, from the kernel"),
+    ),
+)  # fmt: skip
+
+DOCK_TESTED = RecordKind(
+    "dock.tested", Stream.AUDIT, 1,
+    "Show that an installation was tested, and what was found.", YEAR,
+    (
+        _text("dock", "name of the dock on this tablet", DEVICE),
+        _text("serial", "serial of the dock", DEVICE),
+        _flag("ok", "everything that was tested did what it should"),
+        _text("failed", "what did not, in words"),
+        _text("left_out", "what was not tested, and why"),
+        _count("round_trip_us", "middle time from a command to its answer", "us", "1", optional=True),
+        _count("uid", "numeric user of the peer, from the kernel"),
+    ),
+)  # fmt: skip
+
 CATALOGUE: dict[str, RecordKind] = {
     kind.name: kind for kind in list(globals().values()) if isinstance(kind, RecordKind)
 }

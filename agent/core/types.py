@@ -59,6 +59,16 @@ class CommandOutcome(enum.Enum):
     LOST = "lost"  # no answer after all tries
 
 
+class PairAnswer(enum.Enum):
+    """What a dock answered to a question of pairing."""
+
+    DONE = "done"  # it did what was asked, or proved what was asked
+    REFUSED = "refused"  # it will not: it is paired, and its service contact is open
+    UNPAIRED = "unpaired"  # it says that it holds no key
+    OTHER_KEY = "other_key"  # it answered every challenge, and never with this key for this dock and vehicle
+    SILENT = "silent"  # no answer after all tries, or the wire is gone
+
+
 class KeyPosition(enum.Enum):
     """The ignition switch as a CAN signal reports it."""
 

@@ -97,6 +97,10 @@ class SerialLink:
         self._session.prove(self._now())
         self._settle(())
 
+    def nudge(self) -> None:
+        """The session was called past the port: see what it has to say, and when it wants its timer."""
+        self._settle(())
+
     def counters(self) -> Counters:
         """What the session and the port dropped, by reason."""
         return Counters({**self._session.counters().values, **self._counts})
@@ -104,6 +108,11 @@ class SerialLink:
     @property
     def is_open(self) -> bool:
         return self._port is not None
+
+    @property
+    def path(self) -> str | None:
+        """The port that it holds; None: it has none open."""
+        return self._path if self._port is not None else None
 
     # --- opening and losing ---
 

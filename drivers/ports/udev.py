@@ -64,6 +64,14 @@ class Udev:
             log.warning("udev.ambiguous", wanted=dict(wanted), found=sorted(found))
         return min(found, default=None)
 
+    def all(self, subsystem: str, wanted: Mapping[str, str]) -> dict[str, dict[str, str]]:
+        """Every device node whose udev properties have all the wanted values, with its properties."""
+        return {
+            device.device_node: dict(device.properties)
+            for device in self._context.list_devices(subsystem=subsystem)
+            if device.device_node and all(device.properties.get(name) == wanted[name] for name in wanted)
+        }
+
     def _readable(self) -> None:
         for _ in range(BUDGET):
             try:

@@ -7,6 +7,7 @@ supply and the dead man are in ``simulator.docks.reference_outputs``.
 
 from __future__ import annotations
 
+import enum
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,6 +56,13 @@ _SEATED, _MATED = StatusBit.SEATED.value, StatusBit.MATED.value
 _LOCKED, _KL15 = StatusBit.LOCKED.value, StatusBit.KL15.value
 
 
+class PairFault(enum.Enum):
+    """The dock loses its supply at the worst moment: when it is given its key."""
+
+    BEFORE_STORING = "before"
+    AFTER_STORING = "after"  # and before it could say so
+
+
 @dataclass(slots=True)
 class Identity:
     """What outlives a reset: who the dock is and what it was paired with."""
@@ -75,6 +83,7 @@ class ReferenceDock:
         self.identity = identity
         self.inputs = Inputs()
         self.service_contact = False
+        self.pair_fault: PairFault | None = None  # at the next PAIR, once
         self.executed: list[Message] = []  # the latest few, for tests and rigs to look at
         self.dropped: Counter[str] = Counter()
         self._entropy = entropy
@@ -286,6 +295,13 @@ class ReferenceDock:
         self._send(Proof(self._status_counter, dock_nonce, mac), None)
 
     def _on_command(self, frame: Frame, under: Session | None, at: BootNs) -> None:
+        fault = self.pair_fault
+        if fault is not None and isinstance(frame.message, Pair):
+            self.pair_fault = None
+            if fault is PairFault.AFTER_STORING:
+                self._execute(frame.message, under, at)
+            self.brown_out(at)
+            return
         this = (frame.message.TYPE, frame.sequence)
         if this != self._last_command:
             if not self._execute(frame.message, under, at):

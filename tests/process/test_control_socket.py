@@ -10,11 +10,13 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agent.control import CLIENTS_MAX, LINE_MAX, ControlError, Verb
+from agent.control import CLIENTS_MAX, LINE_MAX, Caller, ControlError, Verb
 from tests.aio import looped
 from tests.control_rig import STATUS, Audits, ask, serving
 from tests.system import lacking
@@ -216,3 +218,29 @@ def test_a_reader_reads_a_stranger_does_nothing(
             assert codes == answers
 
     check()
+
+
+@looped
+async def test_a_long_verb_tells_how_far_it_is_and_knows_who_asks(tmp_path: Path) -> None:
+    async def slowly(args: Mapping[str, Any], caller: Caller) -> dict[str, int]:
+        caller.tell({"step": "half"})
+        await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        return {"uid": caller.peer.uid, **args}
+
+    async with serving(tmp_path / "s", long=Verb(slowly, with_caller=True)):
+        reader, writer = await asyncio.open_unix_connection(tmp_path / "s")
+        writer.write(b'{"id":7,"verb":"long","args":{"n":3}}\n')
+        assert json.loads(await reader.readline()) == {"id": 7, "progress": {"step": "half"}}
+        answer = json.loads(await reader.readline())
+        writer.close()
+    assert answer == {"id": 7, "ok": True, "result": {"uid": os.getuid(), "n": 3}}
+
+
+@looped
+async def test_a_verb_has_its_own_patience(tmp_path: Path) -> None:
+    async def never() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async with serving(tmp_path / "s", stuck=Verb(lambda _args: never(), within_s=0.05)):
+        (answer,) = await ask(tmp_path / "s", b'{"id":1,"verb":"stuck"}\n')
+    assert (answer["error"]["code"], answer["error"]["message"]) == ("timeout", "no result in 0.05 s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from agent.core.types import MS, SECOND, BootNs
@@ -10,6 +11,7 @@ from drivers.docks.reference.codec import Hello, Lease, Message, Outputs, PowerC
 
 MIN_RTO_NS, MAX_RTO_NS = 25 * MS, 200 * MS  # docs/dock-link.md
 TRIES = 5  # docs/dock-link.md
+LATEST = 64  # round trips that figures are of, half a minute of leases; ours
 # A wish that could not be sent for so long is lost: a power cut must not happen at the next docking.
 # The longest lease of the link; ours.
 COMMAND_LIFE_NS = 5 * SECOND
@@ -23,9 +25,21 @@ class RetryTimer:
         self.rto_ns = MAX_RTO_NS
         self._mean_ns: int | None = None
         self._deviation_ns = 0
+        self._latest: deque[int] = deque(maxlen=LATEST)
+
+    def figures(self) -> dict[str, int]:
+        """Of the latest round trips, for people; nothing before the first."""
+        if not self._latest:
+            return {}
+        ordered = sorted(self._latest)
+        return {
+            "round_trip_p50_us": ordered[len(ordered) // 2] // 1000,
+            "round_trip_max_us": ordered[-1] // 1000,
+        }
 
     def measured(self, round_trip_ns: int) -> None:
         """An answer to a first try; one to a later try says nothing of the time (Karn's rule)."""
+        self._latest.append(round_trip_ns)
         if self._mean_ns is None:
             self._mean_ns, self._deviation_ns = round_trip_ns, round_trip_ns // 2
         else:
@@ -58,6 +72,7 @@ class Courier:
         self.outstanding: Outstanding | None = None
         self._waiting: dict[type[Message], tuple[Message, BootNs]] = {}
         self._timer = RetryTimer()
+        self.figures = self._timer.figures
 
     def ask(self, message: Message, at: BootNs) -> None:
         """Let a command wait. It replaces a waiting one of its type, but for outputs that only that names."""

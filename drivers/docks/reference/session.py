@@ -78,6 +78,11 @@ class ReferenceSession:
     """Implements ``drivers.spec.DockSession``."""
 
     def __init__(self, settings: DockSettings, entropy: Entropy) -> None:
+        if settings.version > VERSION:
+            raise ValueError(
+                f"dock {settings.name} was paired at version {settings.version} of the link, and this agent "
+                f"speaks {VERSION}: a lower one is refused; install a newer agent, or pair the dock again"
+            )
         self._settings = settings
         self._entropy = entropy
         self._prover = Prover(settings, entropy)
@@ -106,7 +111,7 @@ class ReferenceSession:
         self._decoder = Decoder()
         self._out.clear()
         self._prover.restart()
-        self._courier.ask(Hello(VERSION, VERSION, self._entropy(HELLO_NONCE_SIZE)), at)
+        self._courier.ask(Hello(self._settings.version, VERSION, self._entropy(HELLO_NONCE_SIZE)), at)
         self._pump(at)
         self._send(Frame(self._prover.challenge(at), self._next_sequence()))
         return [DockLinkUp(at, self.name)]
@@ -139,7 +144,7 @@ class ReferenceSession:
         return data
 
     def counters(self) -> Counters:
-        return Counters(dict(self._counts))
+        return Counters({**self._counts, **self._courier.figures()})
 
     # --- time ---
 
@@ -213,7 +218,7 @@ class ReferenceSession:
         if due is None or at < due:
             return
         if self._silent:
-            hello = Hello(VERSION, VERSION, self._entropy(HELLO_NONCE_SIZE))
+            hello = Hello(self._settings.version, VERSION, self._entropy(HELLO_NONCE_SIZE))
             self._send(Frame(hello, self._next_sequence()))
         self._send(Frame(self._prover.challenge(at), self._next_sequence()))
 

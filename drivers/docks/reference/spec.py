@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from drivers.docks.reference.codec import VERSION
+from drivers.docks.reference.pairing import ReferencePairing
 from drivers.docks.reference.scrub import Scrubber
 from drivers.docks.reference.session import ReferenceSession
 from drivers.spec import Capability, DockSpec
@@ -12,4 +14,6 @@ SPEC = DockSpec(
     baud=115200,  # docs/dock-link.md
     capabilities=frozenset(Capability),
     scrub=Scrubber,
+    pairing=ReferencePairing,
+    version=VERSION,
 )

@@ -1,0 +1,175 @@
+"""The pairings of this tablet on disk: one ``[[dock]]`` table a file, and each key in a file of its own.
+
+Everything is replaced as a whole and synced: a power cut leaves the old or the new, never half of one. A
+pairing begins as *pending*, with its key, before the dock hears of it; one rename makes it good. So whenever
+it is interrupted, the key that the dock holds is either the good one or the pending one.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from agent.config import ConfigError, Dock, dock_of
+
+log = structlog.get_logger()
+
+FOLDER = "docks"  # in the state folder; 0700, its files 0600
+GOOD, PENDING, KEY = ".toml", ".pending", ".key"
+KEY_BYTES = 32
+
+
+class PairingError(Exception):
+    """A pairing that cannot be stored or read; the text says which, why, and what to do."""
+
+
+class Pairings:
+    """The folder. What changes it raises ``PairingError``; nothing raises ``OSError``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def good(self) -> tuple[list[Dock], list[str]]:
+        """The pairings in force, and what is wrong with the files that hold none."""
+        return self._read(GOOD)
+
+    def pending(self) -> tuple[list[Dock], list[str]]:
+        """Pairings that were begun and neither proved nor given up."""
+        return self._read(PENDING)
+
+    def begin(self, dock: Dock, key: bytes) -> Dock:
+        """Store a pairing as pending; returns it with the place of its key."""
+        if len(key) != KEY_BYTES:
+            raise PairingError(f"a pairing key has {KEY_BYTES} bytes, not {len(key)}")
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder.chmod(0o700)
+            key_file = self._folder / f"{dock.name}.{secrets.token_hex(4)}{KEY}"
+            self._write(key_file, key.hex() + "\n")
+            begun = msgspec.structs.replace(dock, key_file=str(key_file))
+            self._write(self._file(dock.name, PENDING), _toml(begun))
+        except OSError as error:
+            raise self._failed("stored", error) from None
+        return begun
+
+    def settle(self, name: str) -> None:
+        """What is pending of this name is proved: from now on it is the pairing."""
+        try:
+            self._file(name, PENDING).replace(self._file(name, GOOD))
+            self._sync()
+        except OSError as error:
+            raise self._failed("made good", error) from None
+        self._sweep()
+
+    def give_up(self, name: str) -> None:
+        """Drop what is pending of this name."""
+        self._remove(self._file(name, PENDING))
+
+    def forget(self, name: str) -> None:
+        """Drop the pairing of this name, and its key."""
+        self._remove(self._file(name, GOOD))
+
+    def _remove(self, file: Path) -> None:
+        try:
+            file.unlink(missing_ok=True)
+            if self._folder.exists():
+                self._sync()
+        except OSError as error:
+            raise self._failed("removed", error) from None
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove the keys that no pairing names: left by what was replaced, forgotten or interrupted."""
+        docks = [*self.good()[0], *self.pending()[0]]
+        if self.good()[1] or self.pending()[1]:
+            return  # one that cannot be read may name any of them
+        named = {dock.key_file for dock in docks}
+        with suppress(OSError):
+            for file in (*self._folder.glob(f"*{KEY}"), *self._folder.glob("*.part")):
+                if str(file) not in named:
+                    file.unlink(missing_ok=True)
+
+    def _read(self, kind: str) -> tuple[list[Dock], list[str]]:
+        docks, problems = [], []
+        for file in self._files(kind):
+            try:
+                dock = dock_of(tomllib.loads(file.read_text()), str(file))
+                if dock.name != file.name.removesuffix(kind):
+                    raise ConfigError(f"{file}: it names the dock {dock.name}; expected the file's own name")
+                docks.append(dock)
+            except (OSError, ValueError) as error:  # ConfigError and what TOML and UTF-8 raise
+                problems.append(f"{error}" if isinstance(error, ConfigError) else f"{file}: {error}")
+        return docks, problems
+
+    def _files(self, kind: str) -> Iterator[Path]:
+        with suppress(OSError):
+            yield from sorted(self._folder.glob(f"*{kind}"))
+
+    def _file(self, name: str, kind: str) -> Path:
+        return self._folder / f"{name}{kind}"
+
+    def _write(self, file: Path, text: str) -> None:
+        part = file.with_name(f"{file.name}.part")
+        part.unlink(missing_ok=True)
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(file)
+        self._sync()
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _failed(self, what: str, error: OSError) -> PairingError:
+        return PairingError(
+            f"{error.filename or self._folder}: the pairing cannot be {what}: {error.strerror or error}"
+        )
+
+
+def read_key(file: Path) -> bytes:
+    """A pairing key from its file.
+
+    Raises:
+        PairingError: not readable, readable by others, or not 64 hex digits.
+    """
+    try:
+        if file.stat().st_mode & 0o077:
+            raise PairingError(f"{file}: other users can read this key; chmod 600 it and pair the dock again")
+        key = bytes.fromhex(file.read_text().strip())
+    except OSError as error:
+        raise PairingError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise PairingError(f"{file}: expected a pairing key of {2 * KEY_BYTES} hex digits")
+    return key
+
+
+def _toml(dock: Dock) -> str:
+    """A pairing as the table that ``agent.config`` reads; what is not set is left out."""
+    members = msgspec.to_builtins(dock)
+    return "".join(
+        f"{name} = {_value(value)}\n" for name, value in members.items() if value not in (None, {})
+    )
+
+
+def _value(value: object) -> str:
+    """A value of TOML on one line. JSON's strings are TOML's, but for DEL, which JSON leaves bare."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_value(key)} = {_value(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_value(each) for each in value) + "]"
+    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007F")

@@ -1,0 +1,372 @@
+"""Pairing with real processes: the daemon, ivmactl and a simulated dock on a pty, whole and interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.core.types import BootNs
+from drivers.docks.reference.codec import Challenge, Decoder, Frame, Message, Pair, Unpair
+from simulator.docks.reference import Identity, PairFault, ReferenceDock
+from simulator.docks.serial_device import PtyPlug, SerialDevice
+from tests.agent_rig import Agent, bare, stop
+from tests.aio import looped
+from tests.dock_port import boot_now
+
+WAIT_S = 20.0
+SERIAL, VEHICLE = "DK-000007", "WV1ZZZ7HZNH000007"
+
+
+class WatchedDock(ReferenceDock):
+    """A dock that calls ``met`` with each message before it looks at it; False drops the message."""
+
+    met: Callable[[Message], bool] = staticmethod(lambda _message: True)
+
+    def feed(self, data: bytes, at: BootNs) -> None:
+        for packet in data.split(b"\0")[:-1]:
+            frames = [item for item in Decoder().feed(packet + b"\0") if isinstance(item, Frame)]
+            if all(self.met(frame.message) for frame in frames):
+                super().feed(packet + b"\0", at)
+
+
+class Workshop:
+    """A tablet with the agent on it and docks on the bench."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.agent = Agent(folder)
+        self.agent.configure(bare(folder, logging={"level": "debug"}))
+        self.port = folder / "ttyDock"
+        self.plug = PtyPlug(self.port)
+        self.pairings = folder / "state" / "docks"
+        self.devices: list[SerialDevice[WatchedDock]] = []
+
+    def dock(self, serial: str = SERIAL, *, key: bytes | None = None) -> SerialDevice[WatchedDock]:
+        identity = Identity.of(serial, "" if key is None else VEHICLE, key)
+        device = SerialDevice(WatchedDock(identity, os.urandom, boot_now()), boot_now)
+        self.devices.append(device)
+        return device
+
+    async def pair(self, *more: str) -> tuple[int, Any]:
+        words = ("dock", "pair", "--port", str(self.port), "--vehicle", VEHICLE, *more)
+        return await self.agent.ask(*words)
+
+    async def says(self, *words: str) -> tuple[int, str]:
+        """`ivmactl`, for people: its status and all it wrote."""
+        return await cli(self.agent, *words)
+
+    async def tethered(self) -> None:
+        """Wait until the tablet may be used."""
+        async with asyncio.timeout(WAIT_S):
+            reader, writer = await asyncio.open_unix_connection(self.agent.control)
+            try:
+                writer.write(b'{"id":1,"verb":"subscribe"}\n{"id":2,"verb":"status"}\n')
+                while True:
+                    said = json.loads(await reader.readline())
+                    status = said.get("status") or said.get("result") or {}
+                    if status.get("tether", {}).get("state") == "tethered":
+                        return
+            finally:
+                writer.close()
+
+    async def kinds(self, kind: str) -> list[dict[str, Any]]:
+        _, answer = await self.agent.ask("events", "--last", "100")
+        return [event["fields"] for event in answer["events"] if event["kind"] == kind]
+
+    def files(self) -> list[str]:
+        return sorted(file.suffix for file in self.pairings.iterdir()) if self.pairings.exists() else []
+
+
+async def cli(agent: Agent, *words: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "agent.cli", "--socket", str(agent.control), *words,
+        cwd=Path(__file__).parents[2], stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+def is_paired(dock: SerialDevice[WatchedDock]) -> bool:
+    return dock.model.identity.key is not None
+
+
+@contextlib.asynccontextmanager
+async def workshop(folder: Path) -> AsyncIterator[Workshop]:
+    shop = Workshop(folder)
+    try:
+        yield shop
+    finally:
+        shop.plug.pull()
+        for device in shop.devices:
+            device.close()
+
+
+@looped
+async def test_one_command_pairs_a_fresh_dock_and_a_restart_keeps_it(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        shop.plug.plug(dock)
+        async with shop.agent.running() as process:
+            code, paired = await shop.pair()
+            assert code == 0
+            assert paired | {"port": ""} == {
+                "dock": "dock", "serial": SERIAL, "vehicle_id": VEHICLE, "model": "Simulated reference dock",
+                "firmware": "1.0", "port": "", "link_version": 1, "way": "new key", "proved": True,
+            }  # fmt: skip
+            assert dock.model.identity.key is not None
+            await shop.tethered()
+            code, shown = await shop.agent.ask("dock", "show")
+            assert (code, shown["in"], shown["pending"]) == (0, "dock", [])
+            assert shown["docks"][0]["serial"] == shown["docks"][0]["says_serial"] == SERIAL
+            assert shown["docks"][0]["round_trip"]["p50_us"] > 0
+            (record,) = await shop.kinds("dock.paired")
+            assert record["serial"] == SERIAL
+            assert record["uid"] == os.getuid()
+            assert await stop(process) == 0
+        assert shop.files() == [".key", ".toml"]
+        assert all(file.stat().st_mode & 0o777 == 0o600 for file in shop.pairings.iterdir())
+        assert shop.pairings.stat().st_mode & 0o777 == 0o700
+        async with shop.agent.running():
+            await shop.tethered()
+
+
+@looped
+async def test_the_installer_reads_what_was_done_and_what_works(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        dock.model.set_inputs(boot_now(), kl15=True, vehicle_mv=12_600, dock_mv=12_000, tablet_ma=900)
+        shop.plug.plug(dock)
+        async with shop.agent.running():
+            code, text = await shop.says("dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE)
+            assert code == 0
+            assert f"paired: dock is dock {SERIAL} in vehicle {VEHICLE}; it proved its key" in text
+            await shop.tethered()
+            code, text = await shop.says("dock", "test")
+            assert code == 0, text
+            for line in ("light", "buzzer", "latch", "closed and opened", "12.60 V", "round trip"):
+                assert line in text
+            assert "all that was tested works" in text
+            (tested,) = await shop.kinds("dock.tested")
+            assert (tested["ok"], tested["failed"]) == (True, "")
+            code, text = await shop.says("dock", "show")
+            assert (code, "the tablet is in: dock" in text) == (0, True)
+
+            dock.model.set_inputs(boot_now(), latch_jammed=True)
+            dock.kick()
+            code, text = await shop.says("dock", "test", "dock")
+            assert code == 1
+            assert "it did not reach its place" in text
+
+
+@looped
+async def test_a_paired_dock_is_refused_until_its_service_contact_is_closed(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock(key=bytes(range(32)))
+        shop.plug.plug(dock)
+        async with shop.agent.running():
+            code, text = await shop.says("dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE)
+            assert code == 1
+            assert "paired already, and its service contact is open" in text
+            assert dock.model.identity.key == bytes(range(32))
+            dock.model.service_contact = True
+            code, _ = await shop.pair()
+            assert code == 0
+            dock.model.service_contact = False
+            await shop.tethered()
+            # And again, over the pairing that is in force.
+            dock.model.service_contact = True
+            before = dock.model.identity.key
+            code, again = await shop.pair()
+            assert (code, again["dock"]) == (0, "dock")
+            assert dock.model.identity.key != before
+            await shop.tethered()
+            assert shop.files() == [".key", ".toml"]
+
+
+@pytest.mark.parametrize("fault", list(PairFault))
+@looped
+async def test_a_dock_that_loses_its_supply_while_it_is_paired_can_be_paired(
+    tmp_path: Path, fault: PairFault
+) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        dock.model.pair_fault = fault
+        shop.plug.plug(dock)
+        async with shop.agent.running():
+            # Before storing: PAIR is sent again, unanswered as it was. After: the proof says that it took.
+            code, answer = await shop.pair()
+            assert (code, answer["way"]) == (0, "new key")
+            await shop.tethered()
+
+
+async def killed_at(
+    shop: Workshop, dock: SerialDevice[WatchedDock], kind: type[Message], *, passes: bool
+) -> None:
+    """The agent is killed when the dock meets the first message of a kind after it was told to pair."""
+    async with shop.agent.running() as process:
+        begun: list[Message] = []
+
+        def met(message: Message) -> bool:
+            if isinstance(message, Pair):
+                begun.append(message)
+            if begun and isinstance(message, kind) and process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                return passes
+            return process.returncode is None
+
+        dock.model.met = met
+        code, _ = await shop.says("dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE)
+        assert code == 3  # the agent went away
+        assert await process.wait() == -signal.SIGKILL
+    dock.model.met = lambda _message: True
+
+
+@pytest.mark.parametrize(
+    ("kind", "passes", "recovered"),
+    [
+        (Pair, False, False),  # the dock never had the key
+        (Pair, True, True),  # it has, and nobody heard it say so
+        (Challenge, False, True),  # it has, and was not asked to prove it
+        (Challenge, True, True),  # it proved it, and nobody heard
+    ],
+)
+@looped
+async def test_killed_while_it_pairs_the_next_start_finds_out_what_the_dock_has(
+    tmp_path: Path, kind: type[Message], passes: bool, recovered: bool
+) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        shop.plug.plug(dock)
+        await killed_at(shop, dock, kind, passes=passes)
+        assert shop.files() == [".key", ".pending"]
+        assert (dock.model.identity.key is not None) is recovered
+        async with shop.agent.running():
+            if recovered:
+                await shop.tethered()
+                assert [record["way"] for record in await shop.kinds("dock.paired")] == ["recovered"]
+            else:
+                code, _ = await shop.pair()
+                assert code == 0
+                await shop.tethered()
+            assert shop.files() == [".key", ".toml"]
+
+
+@looped
+async def test_killed_over_a_pairing_in_force_whichever_key_the_dock_has_is_good(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        shop.plug.plug(dock)
+        async with shop.agent.running():
+            assert (await shop.pair())[0] == 0
+        dock.model.service_contact = True
+        for passes in (False, True):
+            before = dock.model.identity.key
+            await killed_at(shop, dock, Pair, passes=passes)
+            assert (dock.model.identity.key != before) is passes
+            async with shop.agent.running():
+                await shop.tethered()
+
+
+@looped
+async def test_pulled_out_while_it_pairs_it_is_paired_when_it_is_back(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        shop.plug.plug(dock)
+        async with shop.agent.running():
+            loop = asyncio.get_running_loop()
+
+            def met(message: Message) -> bool:
+                if isinstance(message, Pair):
+                    loop.call_soon(shop.plug.pull)  # it has the key; nothing of its answer arrives
+                    dock.model.met = lambda _message: True
+                return True
+
+            dock.model.met = met
+            code, text = await shop.says("dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE)
+            assert (code, "pair again" in text) == (1, True)
+            held = dock.model.identity.key
+            assert held is not None
+            shop.plug.plug(dock)
+            code, answer = await shop.pair()
+            assert (code, answer["way"]) == (0, "resumed")
+            assert dock.model.identity.key == held
+            await shop.tethered()
+
+
+@looped
+async def test_unpaired_on_both_sides_or_forgotten_on_one(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        shop.plug.plug(dock)
+        async with shop.agent.running():
+            assert (await shop.pair())[0] == 0
+            await shop.tethered()
+            code, answer = await shop.agent.ask("dock", "unpair", "dock")
+            assert (code, answer["dock_cleared"]) == (0, True)
+            assert not is_paired(dock)
+            assert shop.files() == []
+
+            assert (await shop.pair("--name", "front"))[0] == 0
+            shop.plug.pull()
+            code, text = await shop.says("dock", "unpair", "front")
+            assert (code, "--forget" in text) == (1, True)
+            code, answer = await shop.agent.ask("dock", "unpair", "front", "--forget")
+            assert (code, answer["dock_cleared"]) == (0, False)
+            assert is_paired(dock)
+            assert shop.files() == []
+            assert [record["way"] for record in await shop.kinds("dock.unpaired")] == ["dock", "forgotten"]
+
+
+@looped
+async def test_an_unpair_whose_answer_is_lost_is_found_out(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        shop.plug.plug(dock)
+        async with shop.agent.running():
+            assert (await shop.pair())[0] == 0
+
+            def met(message: Message) -> bool:
+                if isinstance(message, Unpair):  # it forgets, and its answer is never sent
+                    dock.model.identity.key = None
+                    dock.model.reset(boot_now())
+                    return False
+                return True
+
+            dock.model.met = met
+            code, answer = await shop.agent.ask("dock", "unpair", "dock")
+            assert (code, answer["dock_cleared"]) == (0, True)
+
+
+@looped
+async def test_a_key_made_elsewhere_is_given_to_the_dock_or_found_in_it(tmp_path: Path) -> None:
+    key = bytes(range(100, 132))
+    key_file = tmp_path / "fleet.key"
+    key_file.write_text(key.hex() + "\n")
+    async with workshop(tmp_path) as shop:
+        fresh, provisioned = shop.dock(), shop.dock("DK-000008", key=key)
+        async with shop.agent.running():
+            shop.plug.plug(fresh)
+            code, answer = await shop.pair("--key-file", str(key_file))
+            assert (code, answer["way"], fresh.model.identity.key) == (0, "given key", key)
+            shop.plug.pull()
+            shop.plug.plug(provisioned)
+            code, answer = await shop.pair("--key-file", str(key_file), "--name", "yard")
+            assert (code, answer["way"]) == (0, "provisioned")
+            key_file.write_text("00" * 20)
+            code, text = await shop.says(
+                "dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE, "--key-file", str(key_file)
+            )
+            assert (code, "does not hold a key of 64 hex digits" in text) == (2, True)
+            assert not list((tmp_path / "run").glob("handover*"))
