@@ -13,6 +13,7 @@ from drivers.docks.reference.codec import Decoder, Frame, Message
 from drivers.docks.reference.session import ReferenceSession
 from drivers.spec import DockSettings
 from simulator.docks.reference import Identity, ReferenceDock
+from simulator.docks.serial_device import DeviceModel
 
 KEY = bytes(range(32))
 SERIAL, VEHICLE_ID = "DK-000042", "WV1ZZZ7HZNH000042"
@@ -47,6 +48,7 @@ class Rig:
         dock_vehicle: str = VEHICLE_ID,
         seed: int = 1,
         fault: Fault = clean,
+        device: Callable[[BootNs], DeviceModel] | None = None,
     ) -> None:
         self.at = BootNs(0)
         self.fault = fault
@@ -57,6 +59,8 @@ class Rig:
         self.session = ReferenceSession(DockSettings("dock", SERIAL, VEHICLE_ID, KEY), dice.randbytes)
         identity = Identity.of(dock_serial, dock_vehicle, dock_key)
         self.dock = ReferenceDock(identity, dice.randbytes, self.at)
+        # What is on the wire: another device side of the same link, or the simulated dock.
+        self.device: DeviceModel = self.dock if device is None else device(self.at)
         self._heap: list[tuple[int, int, bool, bytes]] = []
         self._order = itertools.count()
         self._observe(self.session.link_up(self.at))
@@ -67,7 +71,7 @@ class Rig:
         self.carry()
         while True:
             deadline = self.session.next_deadline()
-            due = [self.dock.next_deadline(), *([] if deadline is None else [deadline])]
+            due = [self.device.next_deadline(), *([] if deadline is None else [deadline])]
             at = BootNs(max(self.at, min([*due, *(entry[0] for entry in self._heap[:1])])))
             if at > end:
                 self.at = end
@@ -76,8 +80,8 @@ class Rig:
             while self._heap and self._heap[0][0] <= at:
                 _, _, to_dock, data = heapq.heappop(self._heap)
                 self.deliver(data, to_dock)
-            if self.dock.next_deadline() <= at:
-                self.dock.timer(at)
+            if self.device.next_deadline() <= at:
+                self.device.timer(at)
             deadline = self.session.next_deadline()
             if deadline is not None and deadline <= at:
                 self.tablet_wakeups += 1
@@ -87,7 +91,7 @@ class Rig:
     def deliver(self, data: bytes, to_dock: bool) -> None:
         """Hand bytes to one end now, past the faults."""
         if to_dock:
-            self.dock.feed(data, self.at)
+            self.device.feed(data, self.at)
         else:
             self.tablet_wakeups += 1
             self._observe(self.session.feed(data, self.at))
@@ -112,7 +116,7 @@ class Rig:
         self.seen += observations
 
     def carry(self) -> None:
-        for to_dock, data in ((True, self.session.outgoing()), (False, self.dock.outgoing())):
+        for to_dock, data in ((True, self.session.outgoing()), (False, self.device.outgoing())):
             for packet in data.split(b"\0")[:-1]:
                 self.sent.append((to_dock, packet + b"\0"))
                 for delay, copy in self.fault(packet + b"\0", to_dock):

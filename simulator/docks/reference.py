@@ -47,6 +47,9 @@ from simulator.docks.reference_outputs import Actuators, Inputs, VoltageMeter, i
 
 STATUS_PERIOD_NS = 200 * MS  # 5 Hz; docs/dock-link.md
 SLEEPY_STATUS_PERIOD_NS = SECOND  # 1 Hz once a power cut is announced; docs/dock-link.md
+# A session that no LEASE ever followed, or that was never taken up, ends after the longest lease: what was
+# held back on the wire must not open or use it hours later; ours.
+UNLEASED_NS = 5 * SECOND
 NAK_PACE_NS = 200 * MS  # at most 5 NAK a second; docs/dock-link.md
 POWER_ON_RESET, BROWN_OUT_RESET, WATCHDOG_RESET = 0, 1, 2  # reset causes of this model; ours
 FIRMWARE = (1, 0)
@@ -99,6 +102,8 @@ class ReferenceDock:
         self._status_counter = 0
         self._current: Session | None = None
         self._pending: Session | None = None
+        self._pending_since = self._unleased_since = at
+        self._leased = False  # the current session, or the one before it that it took over from
         self._last_command: tuple[int, int] | None = None
         self._nak_after = at
         self._dropped_at_status = sum(self.dropped.values())
@@ -169,7 +174,12 @@ class ReferenceDock:
 
     def _advance(self, at: BootNs) -> None:
         if self.actuators.advance(at, self.inputs):
-            self._current = self._pending = None  # the dead man ended the session
+            self._current = None  # the dead man ended the session
+            self._leased = False
+        if self._pending is not None and at >= self._pending_since + UNLEASED_NS:
+            self._pending = None
+        if self._current is not None and not self._leased and at >= self._unleased_since + UNLEASED_NS:
+            self._current = None
 
     # --- what goes out ---
 
@@ -264,6 +274,7 @@ class ReferenceDock:
             if refused is None:
                 if session is self._pending:
                     self._current, self._pending = session, None
+                    self._unleased_since = at
                 return session
             if refused is Reason.COUNTER:
                 reason = refused
@@ -292,6 +303,7 @@ class ReferenceDock:
         serial, vehicle_id = self.identity.serial, self.identity.vehicle_id
         mac = proof_mac(key, nonce, dock_nonce, serial, vehicle_id, self._status_counter)
         self._pending = Session(session_key(key, nonce, dock_nonce), Direction.TO_TABLET)
+        self._pending_since = at
         self._send(Proof(self._status_counter, dock_nonce, mac), None)
 
     def _on_command(self, frame: Frame, under: Session | None, at: BootNs) -> None:
@@ -314,7 +326,10 @@ class ReferenceDock:
 
     def _execute(self, message: Message, under: Session | None, at: BootNs) -> bool:
         match message:
+            case Lease() if self.identity.key is None:
+                return False  # unpaired in this session, which stays for a repeated UNPAIR and ends by itself
             case Lease(milliseconds):
+                self._leased = True
                 self.actuators.lease(milliseconds, at)
             case Outputs(mask, values):
                 self.actuators.set(mask & 31, values & 31)
@@ -325,8 +340,7 @@ class ReferenceDock:
                 self.identity.key, self.identity.vehicle_id = key, vehicle_id
                 self._current = self._pending = None
             case Unpair():
-                self.identity.key = None
-                self._current = self._pending = None
+                self.identity.key, self._pending = None, None
             case _:
                 return False
         self.actuators.advance(at, self.inputs)

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from agent.core.types import MS, SECOND, BootNs, DockFault, DockStatus
+from drivers.docks.reference.auth import Direction, Session, session_key
 from drivers.docks.reference.codec import (
     Ack,
     Challenge,
@@ -50,7 +51,11 @@ def lone(key: bytes | None = None) -> ReferenceDock:
 def answers(dock: ReferenceDock, message: Message, sequence: int = 0, at: int = 0) -> list[Message]:
     """What the dock says to an untagged message that wants an acknowledgement."""
     dock.feed(encode(Frame(message, sequence, ack_wanted=True)), BootNs(at))
-    return [item.message for item in Decoder().feed(dock.outgoing()) if isinstance(item, Frame)]
+    return read(dock.outgoing())
+
+
+def read(data: bytes) -> list[Message]:
+    return [item.message for item in Decoder().feed(data) if isinstance(item, Frame)]
 
 
 # --- dead man ---
@@ -237,13 +242,44 @@ def test_the_service_contact_allows_pairing_again() -> None:
     assert dock.identity.key == bytes(32)
 
 
-def test_unpair_in_a_session_ends_it() -> None:
+def test_unpair_is_acknowledged_again_when_its_acknowledgement_was_lost() -> None:
+    """The session stays for it, leases nothing more, and ends with the lease that it has."""
     rig = in_session(kl15=True)
     session = rig.session._current
     assert session is not None
-    rig.deliver(encode(session.keys.seal(Unpair(), 200)), True)
-    assert rig.dock.identity.key is None
+    for _ in range(2):
+        rig.dock.outgoing()
+        rig.dock.feed(encode(session.keys.seal(Unpair(), 200, ack_wanted=True)), rig.at)
+        answers = [item for item in Decoder().feed(rig.dock.outgoing()) if isinstance(item, Frame)]
+        [answer] = [frame for frame in answers if frame.message == Ack(200)]
+        assert session.keys.check(answer) is None
+        assert rig.dock.identity.key is None
+    rig.run(6 * SECOND)
     assert not rig.dock.in_session()
+
+
+def held_back(dock: ReferenceDock, message: Message) -> bytes:
+    """The first command of a session that was proved, kept by whoever sits on the wire."""
+    dock.feed(encode(Frame(Challenge(bytes(16)), 0)), BootNs(0))
+    [proof] = [m for m in read(dock.outgoing()) if isinstance(m, Proof)]
+    tablet = Session(session_key(KEY, bytes(16), proof.dock_nonce), Direction.TO_DOCK)
+    return encode(tablet.seal(message, 1, ack_wanted=True))
+
+
+def test_a_command_held_back_does_not_open_a_session_later() -> None:
+    dock = lone(KEY)
+    command = held_back(dock, Outputs(Output.LATCH, Output(0)))
+    dock.feed(command, BootNs(5 * SECOND))
+    assert dock.executed == []
+    assert not dock.in_session()
+
+
+def test_a_session_without_a_lease_ends_as_if_it_had_one() -> None:
+    dock = lone(KEY)
+    dock.feed(held_back(dock, Outputs(Output.LATCH, Output(0))), BootNs(0))
+    assert dock.in_session()
+    dock.timer(BootNs(5 * SECOND))
+    assert not dock.in_session()
 
 
 def test_refusals_without_a_tag_are_paced() -> None:

@@ -21,8 +21,11 @@ from drivers.docks.reference.codec import (
     Challenge,
     Frame,
     Ident,
+    Nak,
+    NakReason,
     Proof,
     Status,
+    StatusBit,
     encode,
 )
 from tests.dock_rig import LATENCY_NS, SERIAL, VEHICLE_ID, Rig, carries, clean
@@ -290,3 +293,20 @@ def test_ident_alone_proves_nothing() -> None:
     rig.run(5 * SECOND)
     assert rig.of(DockForeign) == []
     assert rig.authenticated()[-1].at > rig.at - SECOND
+
+
+def test_a_nak_made_in_advance_is_no_evidence() -> None:
+    """A dock that tags its NAK to any frame would make them for an attacker, for every sequence to come."""
+    rig = Rig()
+    rig.run(2 * SECOND)
+    keys = rig.dock._current
+    assert keys is not None
+    stock = [keys.packet(Nak(sequence, NakReason.UNKNOWN_TYPE), 0) for sequence in range(256)]
+    seated = Status(0, 0, StatusBit.SEATED, StatusBit.SEATED, 0, 0, 0, 0, 0)
+    stock.append(keys.packet(seated, 0))
+    made_at = rig.at
+    rig.fault = lambda packet, to_dock: []  # the dock is gone; he answers the next LEASE out of his stock
+    rig.run(500 * MS)
+    for packet in stock:
+        rig.deliver(packet, to_dock=False)
+    assert rig.authenticated()[-1].evidence_at <= made_at

@@ -319,8 +319,9 @@ class ReferenceSession:
             self._counts["unmatched"] += 1
             return
         self._answers(at, out)
-        if isinstance(done.message, Lease):
-            # The first sending: the answer does not say to which try it is.
+        if isinstance(done.message, Lease) and isinstance(answer, Ack):
+            # The first sending: the answer does not say to which try it is. A NAK is no evidence: a dock that
+            # tags its NAK to untagged frames would make them in advance, for whoever asks.
             opened.evidence_at = max(opened.evidence_at, done.first_sent)
         outcome = CommandOutcome.DONE if isinstance(answer, Ack) else CommandOutcome.REFUSED
         self._report(done.message, outcome, at, out)
