@@ -113,7 +113,7 @@ class Builder:
             fleet,
             {
                 "docks": bay.counters,
-                "can": lambda: {name: _bus_status(bus) for name, bus in buses.items()},
+                "can": lambda: {name: bus.status() for name, bus in buses.items()},
                 "enforcement": chain.status,
                 "power_actions": power.status,
                 "sync": sync_status,
@@ -201,7 +201,7 @@ class Builder:
     def _can(self, can: Can, profile: Profile) -> CanPort:
         compiled = CompiledProfile(profile, can.name)
         open_bus = opener(can.interface, can.channel, compiled)
-        return CanPort(can.name, open_bus, compiled, self._hooks.observe, boot_now)
+        return CanPort(can.name, open_bus, compiled, self._hooks.observe, boot_now, bitrate=can.bitrate)
 
     # --- the queue and its way to the fleet ---
 
@@ -273,11 +273,6 @@ class Builder:
                 boot_now(), stream=report.stream.value, trouble=report.trouble.value, detail=report.detail
             )
         )
-
-
-def _bus_status(bus: CanPort) -> dict[str, object]:
-    state = bus.state.value if bus.state else None
-    return {"state": state, "listen_only": bus.listen_only, **bus.counters.values}
 
 
 # --- the command ----------------------------------------------------------------------------------

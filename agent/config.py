@@ -91,6 +91,10 @@ class Can(Section, frozen=True, kw_only=True):
         Name, _doc("`socketcan`, `simcan`, or any python-can interface that has a file descriptor.")
     ] = "socketcan"
     channel: Annotated[FilePath, _doc("The interface's channel, such as can0; for simcan the socket's path.")]
+    bitrate: Annotated[
+        Annotated[int, Meta(ge=5000, le=1_000_000)] | None,
+        _doc("What the bus runs at, in bit/s; an interface set to another is refused."),
+    ] = None
 
 
 class Vehicle(Section, frozen=True, kw_only=True):

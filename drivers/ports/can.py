@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Protocol
 
 import structlog
 
 from agent.core.types import BootNs, BusState, CanBus, Counters, Observation
+from drivers.ports.can_link import CanLink
 from drivers.ports.socketcan import open_simcan, open_socketcan
 from drivers.vehicles.watch import CompiledProfile
 
@@ -33,8 +35,10 @@ log = structlog.get_logger()
 class BusHandle(Protocol):
     """An open bus."""
 
-    listen_only: bool | None  # None: not known
     dropped: int  # frames lost before they could be read
+
+    def link(self) -> CanLink:
+        """What the interface is like now; OSError if it went."""
 
     def fileno(self) -> int: ...
 
@@ -55,16 +59,17 @@ class CanPort:
         observe: Callable[[Observation], None],
         now: Callable[[], BootNs],
         *,
+        bitrate: int | None = None,
         drain_ms: int = DRAIN_MS,
         silent_s: float = SILENT_S,
     ) -> None:
         self.state: BusState | None = None  # None: opened, nothing known yet
-        self.listen_only: bool | None = None
         self._name = bus_name
         self._open = open
         self._profile = profile
         self._observe = observe
         self._now = now
+        self._bitrate = bitrate
         self._drain_s = drain_ms / 1000
         self._silent_s = silent_s
         self._reopen_s = REOPEN_FIRST_S
@@ -88,12 +93,12 @@ class CanPort:
             self._down(error)
             return
         self._bus = bus
+        try:
+            self._accept(bus.link())
+        except OSError as error:
+            self._down(error)
+            return
         self._counts["opened"] += 1
-        self.listen_only = bus.listen_only
-        if bus.listen_only is False:
-            log.warning(
-                "can.not_listen_only", bus=self._name, do="ip link set CHANNEL type can listen-only on"
-            )
         self._listen()
 
     def close(self) -> None:
@@ -105,6 +110,37 @@ class CanPort:
             self._counts["dropped"] += self._bus.dropped
             self._bus.close()
             self._bus = None
+
+    def status(self) -> dict[str, object]:
+        """What `ivmactl status` shows of the bus, as JSON; the interface is asked anew."""
+        try:
+            link = CanLink() if self._bus is None else self._bus.link()
+        except OSError:
+            link = CanLink()
+        state = self.state.value if self.state else None
+        said = {"controller" if name == "state" else name: value for name, value in asdict(link).items()}
+        return {"state": state, **said, **self.counters.values}
+
+    def _accept(self, link: CanLink) -> None:
+        """Refuse an interface that could disturb the vehicle, or cannot hear it.
+
+        Raises:
+            OSError: it acknowledges frames, or its bitrate is another one.
+        """
+        again = "ip link set CHANNEL down; ip link set CHANNEL up type can bitrate RATE listen-only on"
+        if link.listen_only is False:
+            raise OSError(
+                errno.EPERM, f"the interface acknowledges frames; expected one that only listens: {again}"
+            )
+        if None not in (link.bitrate, self._bitrate) and link.bitrate != self._bitrate:
+            raise OSError(
+                errno.EINVAL,
+                f"the interface is set to {link.bitrate} bit/s, expected {self._bitrate}: {again}",
+            )
+        if link.restart_ms == 0:
+            log.warning(
+                "can.no_restart", bus=self._name, do="set restart-ms, else bus-off stays until a reboot"
+            )
 
     def _after(self, delay_s: float, call: Callable[[], None]) -> None:
         if self._timer is not None:

@@ -6,6 +6,7 @@ import errno
 
 import can
 
+from drivers.ports.can_link import CanLink
 from drivers.vehicles.codec import CAN_FRAME, ERROR, EXTENDED, REMOTE
 
 
@@ -17,7 +18,6 @@ class PythonCanBus:
     """
 
     def __init__(self, interface: str, channel: str) -> None:
-        self.listen_only: bool | None = None
         self.dropped = 0  # CAN FD frames, which no profile has
         try:
             self._bus = can.Bus(interface=interface, channel=channel)
@@ -35,6 +35,10 @@ class PythonCanBus:
 
     def fileno(self) -> int:
         return self._fd
+
+    def link(self) -> CanLink:
+        """Nothing: python-can has no common way to ask."""
+        return CanLink()
 
     def drain(self, budget: int) -> list[bytes]:
         """Every frame that waits, ``budget`` at most; never blocks.

@@ -10,9 +10,12 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from drivers.ports import can_link
+from drivers.ports.can_link import CanLink
 from drivers.vehicles.codec import CAN_FRAME
 
 FRAME_BYTES = CAN_FRAME.size  # 16
@@ -28,20 +31,12 @@ CAN_RAW_ERR_FILTER = 2  # linux/can/raw.h; the socket module's type stubs lack i
 ERROR_CLASSES = 0x40  # linux/can/error.h CAN_ERR_BUSOFF
 IFF_UP = 0x1  # linux/if.h
 
-# linux/rtnetlink.h, linux/if_link.h, linux/can/netlink.h
-RTM_NEWLINK, RTM_GETLINK, NLM_F_REQUEST = 16, 18, 1
-IFLA_LINKINFO, IFLA_INFO_DATA, IFLA_CAN_CTRLMODE = 18, 2, 5
-CTRLMODE_LISTENONLY = 0x02
-NLMSG_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, change
-ATTRIBUTE = struct.Struct("=HH")  # length with this header, type
-
 
 class RawBus:
     """A socket on which each message is one struct can_frame."""
 
-    def __init__(self, sock: socket.socket, *, listen_only: bool | None = None) -> None:
-        self.listen_only = listen_only  # None: not known
+    def __init__(self, sock: socket.socket, link: Callable[[], CanLink] = CanLink) -> None:
+        self.link = link  # asks what the interface is like now
         self.dropped = 0  # frames that the kernel dropped because we read too slowly
         self._sock = sock
         sock.setblocking(False)
@@ -95,7 +90,7 @@ def open_socketcan(channel: str, filters: Sequence[tuple[int, int]]) -> RawBus:
         sock.setsockopt(socket.SOL_CAN_RAW, CAN_RAW_ERR_FILTER, ERROR_CLASSES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         sock.bind((channel,))
-        return RawBus(sock, listen_only=is_listen_only(channel))
+        return RawBus(sock, partial(can_link.ask, channel))
     except OSError:
         sock.close()
         raise
@@ -123,38 +118,3 @@ def is_up(channel: str, net: Path = Path("/sys/class/net")) -> bool:
         OSError: there is no such interface.
     """
     return bool(int((net / channel / "flags").read_text(), 16) & IFF_UP)
-
-
-def is_listen_only(channel: str) -> bool | None:
-    """Whether the CAN controller cannot even acknowledge; None if the interface does not say (vcan)."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as route:
-        index = IFINFO.pack(socket.AF_UNSPEC, 0, socket.if_nametoindex(channel), 0, 0)
-        length = NLMSG_HEADER.size + len(index)
-        route.send(NLMSG_HEADER.pack(length, RTM_GETLINK, NLM_F_REQUEST, 1, 0) + index)
-        return listen_only_of(route.recv(1 << 16))
-
-
-def listen_only_of(answer: bytes) -> bool | None:
-    """The listen-only flag out of an RTM_NEWLINK message."""
-    length, kind, *_ = NLMSG_HEADER.unpack_from(answer)
-    if kind != RTM_NEWLINK:
-        return None
-    attributes = answer[NLMSG_HEADER.size + IFINFO.size : length]
-    for nested in (IFLA_LINKINFO, IFLA_INFO_DATA, IFLA_CAN_CTRLMODE):
-        found = _attribute(attributes, nested)
-        if found is None:
-            return None
-        attributes = found
-    _, flags = struct.unpack_from("=II", attributes)  # struct can_ctrlmode: mask, flags
-    return bool(flags & CTRLMODE_LISTENONLY)
-
-
-def _attribute(data: bytes, wanted: int) -> bytes | None:
-    while len(data) >= ATTRIBUTE.size:
-        length, kind = ATTRIBUTE.unpack_from(data)
-        if length < ATTRIBUTE.size:
-            return None
-        if kind & 0x3FFF == wanted:  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
-            return data[ATTRIBUTE.size : length]
-        data = data[(length + 3) & ~3 :]  # NLA_ALIGN
-    return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import errno
 import json
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -12,10 +14,14 @@ from pathlib import Path
 
 import can
 import pytest
+import structlog
 
 from agent.core.types import MS, BusState, CanBus, CanSignal, KeyPosition, SignalKind
+from drivers.ports import can as can_port
 from drivers.ports.can import BusHandle, CanPort, opener
+from drivers.ports.can_link import CanLink
 from drivers.ports.python_can import PythonCanBus
+from drivers.ports.socketcan import RawBus
 from drivers.vehicles import vw_mqb
 from drivers.vehicles.codec import ERROR, Value, pack
 from drivers.vehicles.watch import BUS_OFF, CompiledProfile
@@ -24,6 +30,10 @@ from tests.can_rig import Clock, Seen, port_on_hub, until
 
 PROFILE = vw_mqb()
 KLEMMEN, MOTOR = PROFILE.frames
+SENDS = {
+    "send", "sendall", "sendto", "sendmsg", "sendfile", "send_periodic", "transmit",
+    "write", "writev", "pwrite", "makefile", "dup", "detach",
+}  # fmt: skip
 
 
 def terminals(position: KeyPosition, counter: int) -> bytes:
@@ -127,7 +137,7 @@ def test_a_busy_bus_is_read_in_batches(tmp_path: Path) -> None:
     class Counting:
         def __init__(self, bus: BusHandle) -> None:
             self.bus, self.batches = bus, list[int]()
-            self.listen_only, self.dropped = bus.listen_only, bus.dropped
+            self.dropped, self.link = bus.dropped, bus.link
 
         def fileno(self) -> int:
             return self.bus.fileno()
@@ -162,6 +172,66 @@ def test_a_busy_bus_is_read_in_batches(tmp_path: Path) -> None:
             port.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("link", "words"),
+    [
+        (CanLink(listen_only=False), "acknowledges frames; expected one that only listens: ip link"),
+        (
+            CanLink(listen_only=True, bitrate=250_000),
+            "set to 250000 bit/s, expected 500000: ip link",
+        ),
+    ],
+)
+def test_an_interface_that_is_set_wrong_is_refused(tmp_path: Path, link: CanLink, words: str) -> None:
+    """It is down for the agent, and taken as soon as it is set right."""
+    links = [link]
+
+    async def main() -> None:
+        path, seen = tmp_path / "can", Seen()
+        compiled = CompiledProfile(PROFILE, "powertrain")
+
+        def open_linked() -> BusHandle:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            sock.connect(str(path))
+            return RawBus(sock, lambda: links[-1])
+
+        async with CanHub(path) as hub:
+            port = CanPort("powertrain", open_linked, compiled, seen, Clock(), bitrate=500_000)
+            with structlog.testing.capture_logs() as logs:
+                port.start()
+            assert words in logs[0]["error"]
+            assert states(seen) == [BusState.DOWN]
+            assert port.status()["state"] == "down"
+            await until(lambda: not hub.members)
+            links.append(CanLink(listen_only=True, bitrate=500_000, state="error-active", rx_errors=7))
+            await until(lambda: bool(hub.members))
+            assert port.counters.values["opened"] == 1
+            hub.send(terminals(KeyPosition.ON, 1))
+            await seen.until(lambda: states(seen) == [BusState.DOWN, BusState.ACTIVE])
+            status = port.status()
+            assert (status["listen_only"], status["bitrate"], status["rx_errors"]) == (True, 500_000, 7)
+            assert (status["state"], status["controller"]) == ("active", "error-active")
+            port.close()
+
+    asyncio.run(main())
+
+
+def test_nothing_that_holds_a_bus_can_send() -> None:
+    """No attribute or import of the code that the daemon has around a bus leads to a frame on it."""
+    here = Path(can_port.__file__).parent
+    for name in ("can.py", "socketcan.py", "python_can.py"):
+        nodes = list(ast.walk(ast.parse((here / name).read_text())))
+        reached = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        reached |= {node.id for node in nodes if isinstance(node, ast.Name)}
+        reached |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        assert not reached & SENDS, name
+        assert "getattr" not in reached, f"{name}: what it reaches cannot be read from the source"
+    # The one module that can send, for rigs, is python-can's to find; nothing of the agent imports it.
+    for folder in ("agent", "drivers", "sync"):
+        for path in (here.parents[1] / folder).rglob("*.py"):
+            assert path.name == "simcan.py" or "ports.simcan" not in path.read_text(), path
 
 
 def test_the_port_transmits_nothing(tmp_path: Path) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from drivers.ports import socketcan
-from drivers.ports.socketcan import RawBus, is_listen_only, is_up, listen_only_of, open_simcan, open_socketcan
+from drivers.ports.socketcan import RawBus, is_up, open_simcan, open_socketcan
 from drivers.vehicles.codec import pack
 
 FRAMES = [pack(n, bytes([n]), extended=False) for n in range(100)]
@@ -69,42 +65,5 @@ def test_whether_an_interface_is_up_is_read_from_its_flags(tmp_path: Path, flags
     assert is_up("can0", tmp_path) is up
 
 
-def test_the_kernel_is_asked_by_netlink_and_loopback_is_no_can() -> None:
-    assert is_listen_only("lo") is None
+def test_loopback_is_up() -> None:
     assert is_up("lo")
-
-
-def attribute(kind: int, data: bytes) -> bytes:
-    """A netlink attribute, padded to 4 bytes."""
-    return struct.pack("=HH", 4 + len(data), kind) + data + bytes(-len(data) % 4)
-
-
-def link(mode: int | None) -> bytes:
-    """RTM_NEWLINK of a CAN interface as the kernel lays it out (linux/can/netlink.h)."""
-    data = attribute(1, bytes(32)) + (b"" if mode is None else attribute(5, struct.pack("=II", 0x7F, mode)))
-    attributes = attribute(3, b"can0\0") + attribute(18, attribute(1, b"can\0") + attribute(2 | 0x8000, data))
-    body = struct.pack("=BxHiII", 0, 280, 3, 1, 0) + attributes
-    return struct.pack("=IHHII", 16 + len(body), 16, 0, 1, 0) + body
-
-
-@pytest.mark.parametrize(
-    ("mode", "expected"), [(0x02, True), (0x22, True), (0x00, False), (0x01, False), (None, None)]
-)
-def test_listen_only_is_read_from_the_interfaces_mode(mode: int | None, expected: bool | None) -> None:
-    assert listen_only_of(link(mode)) is expected
-
-
-def test_an_error_instead_of_an_answer_is_not_known() -> None:
-    assert listen_only_of(struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -19)) is None
-
-
-@given(st.binary(max_size=200))
-def test_any_answer_is_survived(rest: bytes) -> None:
-    answer = struct.pack("=IHHII", 16 + len(rest), 16, 0, 1, 0) + rest
-    assert listen_only_of(answer) in (None, True, False)
-
-
-def test_nothing_in_the_module_sends_on_a_bus() -> None:
-    """Its one send is the question to the kernel."""
-    source = Path(socketcan.__file__).read_text()
-    assert source.count(".send") == source.count("route.send") == 1
