@@ -36,7 +36,7 @@ from agent.dock_verbs import DockVerbs
 from agent.effects import NoFleet
 from agent.enforcement.base import EnforcementAction, SettingsError, Surroundings
 from agent.enforcement.chain import Chain
-from agent.life import Docking, Fleet, Hooks, Parts, Port
+from agent.life import Docking, Fleet, Hooks, NoGuard, Parts, Port
 from agent.pairings import FOLDER as PAIRINGS
 from agent.pairings import PairingError, Pairings, read_key
 from agent.power_actions import LogindPower, PowerActions
@@ -111,6 +111,7 @@ class Builder:
             [bay],
             ports,
             fleet,
+            NoGuard(),
             {
                 "docks": bay.counters,
                 "can": lambda: {name: bus.status() for name, bus in buses.items()},

@@ -9,6 +9,7 @@ from typing import Protocol
 from agent.core.types import (
     AllowSleep,
     Announce,
+    BeginLease,
     BootNs,
     CutPowerIn,
     Decision,
@@ -16,11 +17,14 @@ from agent.core.types import (
     Drained,
     DriveOutputs,
     Effect,
+    EndLease,
     Explain,
+    Lease,
     Lock,
     Observation,
     Prove,
     Release,
+    RenewLease,
     RequestPower,
     Shed,
 )
@@ -47,6 +51,14 @@ class FleetLink(Protocol):
 
     def drain(self, until: BootNs) -> asyncio.Future[int]:
         """Send what can be sent until then; the number of records that are left."""
+
+
+class LeaseHolder(Protocol):
+    """The way to the guard, as far as effects go."""
+
+    def begin(self, lease: Lease) -> None: ...
+    def renew(self, lease: Lease) -> None: ...
+    def end(self, decision: int, because: str) -> None: ...
 
 
 class NoFleet:
@@ -80,6 +92,7 @@ class Effector:
         power: PowerActions,
         docks: Sequence[DockPort],
         fleet: FleetLink,
+        guard: LeaseHolder,
         explained: Callable[[Decision], None],
         observe: Callable[[Observation], None],
         now: Callable[[], BootNs],
@@ -88,6 +101,7 @@ class Effector:
         self._power = power
         self._docks = docks
         self._fleet = fleet
+        self._guard = guard
         self._explained = explained
         self._observe = observe
         self._now = now
@@ -99,6 +113,12 @@ class Effector:
                 self._chain.lock(effect)
             case Release():
                 self._chain.release(effect)
+            case RenewLease(lease=lease):
+                self._guard.renew(lease)
+            case BeginLease(lease=lease):
+                self._guard.begin(lease)
+            case EndLease(decision=number, cause=cause):
+                self._guard.end(number, cause.because)
             case DriveOutputs():
                 for dock in self._docks:
                     dock.drive(effect)

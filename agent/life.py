@@ -21,9 +21,19 @@ from agent.core import catalogue, machine
 from agent.core.policy import Policy
 from agent.core.records import Record, Stream
 from agent.core.state import TetherState, initial
-from agent.core.types import BootNs, Decision, Effect, Observation, Remembered, Started, StoreHealth
+from agent.core.types import (
+    MS,
+    BootNs,
+    Decision,
+    Effect,
+    Lease,
+    Observation,
+    Remembered,
+    Started,
+    StoreHealth,
+)
 from agent.dbus import Bus
-from agent.effects import DockPort, Effector, FleetLink
+from agent.effects import DockPort, Effector, FleetLink, LeaseHolder
 from agent.enforcement.chain import Chain
 from agent.power_actions import PowerActions
 from agent.report import Section
@@ -65,6 +75,48 @@ class Fleet(FleetLink, Protocol):
     async def close(self, timeout_s: float) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What the guard says first: the lease that still runs, or the lock that it made on its own."""
+
+    lease: Lease | None = None
+    locked: tuple[int, str] | None = None  # decision of the lease that ran out, rule
+
+
+class Guard(LeaseHolder, Protocol):
+    """The way to the guard."""
+
+    async def start(self) -> Greeting:
+        """Connect, and hear what it has to say; without a guard nothing."""
+
+    async def close(self) -> None:
+        """Let go; a lease that runs goes on."""
+
+    def status(self) -> object: ...
+
+
+class NoGuard:
+    """A tablet without a guard: nobody locks it when the agent dies."""
+
+    async def start(self) -> Greeting:
+        return Greeting()
+
+    async def close(self) -> None:
+        """Nobody to leave."""
+
+    def begin(self, lease: Lease) -> None:
+        """Nobody holds it."""
+
+    def renew(self, lease: Lease) -> None:
+        """Nobody holds it."""
+
+    def end(self, decision: int, because: str) -> None:
+        """Nobody held it."""
+
+    def status(self) -> object:
+        return None
+
+
 class Marker(LockMarker, Protocol):
     def read(self) -> tuple[int | None, str] | None:
         """What an earlier run left: (decision, rule), or None; the decision is None if it is not known."""
@@ -95,6 +147,7 @@ class Parts:
     docks: Sequence[DockLink]
     ports: Sequence[Port]  # everything else that listens, started in order
     fleet: Fleet
+    guard: Guard
     sections: Mapping[str, Section]  # what parts say of themselves in `ivmactl status`
     docking: Docking | None = None  # pairing and testing docks
 
@@ -144,6 +197,7 @@ class Life:
             power=parts.power,
             docks=parts.docks,
             fleet=parts.fleet,
+            guard=parts.guard,
             explained=explained,
             observe=self.observe,
             now=now,
@@ -171,13 +225,14 @@ class Life:
         parts, runtime = self.parts, self.runtime
         opened = await parts.queue.start()
         self._open = True
-        remembered = self._take_up(memory.decode(opened.remembered), problem)
+        greeting = await parts.guard.start()
+        remembered = self._take_up(memory.decode(opened.remembered), greeting, problem)
         await parts.chain.start()
         await parts.power.start()
         if parts.bus is not None:
             parts.bus.start()
         runtime.arm_with(self._timer(runtime.deadline))
-        runtime.observe(Started(self._now(), self._identity.boot_id, remembered))
+        runtime.observe(Started(self._now(), self._identity.boot_id, remembered, greeting.lease))
         if opened.problem is not None:
             self.store_health(False, opened.problem)
         for port in (*parts.docks, *parts.ports):
@@ -194,6 +249,7 @@ class Life:
             self.commit([stopped], machine.last_words(runtime.state, at))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(runtime.settle(), CLOSE_S)
+        await parts.guard.close()
         await parts.fleet.close(CLOSE_S)
         await parts.chain.close()
         await parts.power.close()
@@ -225,7 +281,9 @@ class Life:
         self._effector.run(effect)
         self._ran(effect)
 
-    def _take_up(self, remembered: Remembered | None, problem: str | None) -> Remembered | None:
+    def _take_up(
+        self, remembered: Remembered | None, greeting: Greeting, problem: str | None
+    ) -> Remembered | None:
         """Record this start and what the last run left unrecorded; returns what the core is to know of it."""
         at, identity = self._now(), self._identity
         records = [
@@ -236,12 +294,20 @@ class Life:
         if problem is not None:
             records.append(catalogue.CONFIG_REFUSED.make(at, problem=problem))
         left = self._marker.read()
-        if left is not None:
-            remembered = _recover(left, remembered, records, at)
+        found = [] if left is None else [left]
+        if greeting.locked is not None:
+            lapsed, rule = greeting.locked
+            found.append((lapsed + 1, rule))
+        lent_ns = self.runtime.policy.tether.ride_through_ms * MS
+        for decision, rule in found:
+            remembered = _recover(decision, rule, remembered, lent_ns, records, at)
+        if greeting.locked is not None and remembered is not None:
+            # From here on it is noted as ours is: the guard forgets it with our next word.
+            self._marker.set(remembered.decision, greeting.locked[1])
         for record in records:
             self._noted(record)
         commit = self.commit(records, remembered)
-        if left is not None and remembered is not None:
+        if found and remembered is not None:
             commit.add_done_callback(functools.partial(self._recovered, remembered.decision))
         return remembered
 
@@ -251,11 +317,15 @@ class Life:
 
 
 def _recover(
-    left: tuple[int | None, str], remembered: Remembered | None, records: list[Record], at: BootNs
+    decision: int | None,
+    rule: str,
+    remembered: Remembered | None,
+    lent_ns: int,
+    records: list[Record],
+    at: BootNs,
 ) -> Remembered | None:
     """Record the lock that a note tells of, unless its record is durable: the crash came after that."""
     before = remembered or Remembered()
-    decision, rule = left
     if decision is None:
         decision = before.decision + 1
     if decision <= before.decision:
@@ -263,5 +333,8 @@ def _recover(
     records.append(catalogue.LOCK_RECOVERED.make(at, decision=decision, rule=rule))
     if before.tether == TetherState.FOREIGN.value:
         return replace(before, decision=decision)
-    # The memory is from before that lock: a usable tablet in it must not ride through.
-    return replace(before, decision=decision, tether=TetherState.RESTRICTED.value)
+    # The memory is from before that lock: a usable tablet in it must not ride through, and has done so.
+    budget_ns = before.budget_ns
+    if budget_ns is not None and before.tether == TetherState.TETHERED.value:
+        budget_ns = max(0, budget_ns - lent_ns)
+    return replace(before, decision=decision, tether=TetherState.RESTRICTED.value, budget_ns=budget_ns)

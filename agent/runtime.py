@@ -19,6 +19,7 @@ from agent.core.records import Record
 from agent.core.state import State
 from agent.core.types import (
     Basis,
+    BeginLease,
     BootNs,
     DeadlineReached,
     Effect,
@@ -173,7 +174,7 @@ class Runtime:
         for effect in later:
             if not durable and _needs_durability(effect):
                 continue
-            if isinstance(effect, Release) and effect.decision != self.state.decision:
+            if isinstance(effect, Release | BeginLease) and _decision(effect) != self.state.decision:
                 continue  # a newer decision has overtaken it
             self._run(effect)
 
@@ -188,11 +189,15 @@ class Runtime:
 
 def _needs_durability(effect: Effect) -> bool:
     """A grant that the store does not hold could be used twice; only proof needs no store."""
-    return isinstance(effect, Release) and effect.basis is not Basis.PROOF
+    return isinstance(effect, Release | BeginLease) and effect.basis is not Basis.PROOF
+
+
+def _decision(effect: Release | BeginLease) -> int:
+    return effect.decision if isinstance(effect, Release) else effect.lease.decision
 
 
 def _patience_s(later: list[Effect]) -> float | None:
     """How long effects wait for a slow or failed store; None: until it is durable, or refused."""
     if not later or any(_needs_durability(effect) for effect in later):
         return None
-    return PROOF_WAIT_S if any(isinstance(effect, Release) for effect in later) else POWER_WAIT_S
+    return PROOF_WAIT_S if any(isinstance(effect, Release | BeginLease) for effect in later) else POWER_WAIT_S

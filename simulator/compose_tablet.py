@@ -20,7 +20,7 @@ from agent.effects import NoFleet
 from agent.enforcement.base import Surroundings
 from agent.enforcement.chain import Chain
 from agent.enforcement.logind import LogindAction
-from agent.life import Fleet, Hooks, Identity, Life, Parts
+from agent.life import Fleet, Hooks, Identity, Life, NoGuard, Parts
 from agent.marker import FileMarker
 from agent.power_actions import LogindPower
 from drivers.docks.reference.spec import SPEC
@@ -170,6 +170,7 @@ class AgentRun:
             docks=[self._port],
             ports=[self._can, self._supply],
             fleet=fleet,
+            guard=NoGuard(),
             sections={},
         )
 

@@ -8,13 +8,13 @@ and no more is done. What stirs a part is said by the part, next to what it deci
 from __future__ import annotations
 
 from agent.core import ignition as ignition_
-from agent.core import ignition_calm
+from agent.core import ignition_calm, lease
 from agent.core import power as power_
 from agent.core import tether as tether_
 from agent.core.evolve import evolve
 from agent.core.policy import Policy
-from agent.core.state import NEVER, Calm, Ignition, State, Tether
-from agent.core.types import BootNs, CanSignal, DockStatus, Observation
+from agent.core.state import BOOT, NEVER, Calm, Ignition, State, Tether
+from agent.core.types import BootNs, CanSignal, DockStatus, Effects, Observation
 
 
 def settled(state: State, policy: Policy) -> State:
@@ -23,12 +23,17 @@ def settled(state: State, policy: Policy) -> State:
         return state
     standing = _standing(state, policy)
     due = min(standing, _stale_at(state.tether, state.ignition, state.now, policy))
-    calm = Calm(policy, until=tether_.refill_at(state.tether, policy.tether), standing=standing)
-    return evolve(state, calm=calm, due=due)
+    # A grant beside the tether is rare, and its lease is that of the longer of the two: settled in full.
+    until = BOOT if state.tether.grants else tether_.refill_at(state.tether, policy.tether)
+    calm = Calm(policy, until=until, standing=standing)
+    return evolve(state, calm=calm, due=due, renew_from=lease.renew_from(state, policy))
 
 
-def refreshed(state: State, obs: Observation, policy: Policy) -> State | None:
-    """A calm state with newer evidence that says the same; None where it has to be settled."""
+def refreshed(state: State, obs: Observation, policy: Policy) -> tuple[State, Effects] | None:
+    """A calm state with newer evidence that says the same; None where it has to be settled.
+
+    All that such evidence can do is to renew the lease.
+    """
     calm = state.calm
     if calm is None or calm.policy is not policy:
         return None
@@ -42,7 +47,7 @@ def refreshed(state: State, obs: Observation, policy: Policy) -> State | None:
     return None
 
 
-def _by_signal(state: State, calm: Calm, obs: CanSignal, now: BootNs) -> State | None:
+def _by_signal(state: State, calm: Calm, obs: CanSignal, now: BootNs) -> tuple[State, Effects] | None:
     policy, kind, before = calm.policy, obs.kind, state.ignition
     ignition = ignition_.take_signal(before, obs, now, policy.ignition)
     if ignition_calm.signal_stirs(before, ignition, kind, now, policy.ignition):
@@ -54,10 +59,10 @@ def _by_signal(state: State, calm: Calm, obs: CanSignal, now: BootNs) -> State |
     # What is newer goes stale later: the deadline moves only if this source was the first to go stale.
     if due == ignition_calm.signal_stale_at(before, kind, policy.ignition):
         due = min(calm.standing, _stale_at(state.tether, ignition, now, policy))
-    return evolve(state, now=now, ignition=ignition, power=power, due=due)
+    return evolve(state, now=now, ignition=ignition, power=power, due=due), ()
 
 
-def _by_status(state: State, calm: Calm, obs: DockStatus, now: BootNs) -> State | None:
+def _by_status(state: State, calm: Calm, obs: DockStatus, now: BootNs) -> tuple[State, Effects] | None:
     policy = calm.policy
     if power_.sample_due(state.power, now, policy.power):
         return None
@@ -72,7 +77,10 @@ def _by_status(state: State, calm: Calm, obs: DockStatus, now: BootNs) -> State 
         return None
     stale_at = _stale_at(tether, ignition, now, policy)
     due = stale_at if stale_at < calm.standing else calm.standing
-    return evolve(state, now=now, tether=tether, ignition=ignition, power=power, due=due)
+    after = evolve(state, now=now, tether=tether, ignition=ignition, power=power, due=due)
+    if (tether.evidence_at or 0) < state.renew_from:
+        return after, ()
+    return lease.renewed(after, policy)
 
 
 def due_at(state: State, policy: Policy) -> int:
@@ -86,6 +94,7 @@ def _standing(state: State, policy: Policy) -> int:
         *tether_.standing(state.tether, policy.tether),
         *ignition_calm.standing(state.ignition, policy.ignition),
         *power_.standing(state.power, policy.power),
+        *lease.standing(state, policy),
     ]
     if state.asleep_until is not None:
         times.append(state.asleep_until)

@@ -68,6 +68,12 @@ USED_WHILE_LOCKED = RecordKind(
     (_text("detail", "what was seen", CONDUCT),),
 )  # fmt: skip
 
+GUARD_CHANGED = RecordKind(
+    "guard.changed", Stream.ALARM, 1,
+    "Show when nobody would have locked the tablet, had the agent died.", YEAR,
+    (_flag("present", "the guard is there and listens"), _text("detail", "what was seen")),
+)  # fmt: skip
+
 TETHER_CHANGED = RecordKind(
     "tether.changed", Stream.STATE, 1,
     "Follow the tether for fault finding: which dock link fails, how often, and why.", QUARTER,

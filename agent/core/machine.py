@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from agent.core import hints
 from agent.core import ignition as ignition_
+from agent.core import lease as lease_
 from agent.core import outputs as outputs_
 from agent.core import power as power_
 from agent.core import tether as tether_
 from agent.core.calm import due_at, refreshed, settled
-from agent.core.catalogue import ENFORCEMENT_CHANGED, LOCK_OUTCOME, USED_WHILE_LOCKED
+from agent.core.catalogue import ENFORCEMENT_CHANGED, GUARD_CHANGED, LOCK_OUTCOME, USED_WHILE_LOCKED
 from agent.core.evolve import evolve
 from agent.core.ignition_words import crank_open
 from agent.core.notes import evidence_text
@@ -25,6 +26,7 @@ from agent.core.types import (
     AllowSleep,
     Basis,
     BootNs,
+    Decision,
     DockCommandDone,
     DockForeign,
     DockProof,
@@ -33,6 +35,8 @@ from agent.core.types import (
     Effect,
     Effects,
     Explain,
+    GuardLocked,
+    GuardState,
     Lock,
     LockOutcome,
     Observation,
@@ -55,7 +59,7 @@ def step(state: State, obs: Observation, policy: Policy) -> tuple[State, Effects
     An observation that is older than the state counts as of the state's time, which never goes back.
     """
     after = refreshed(state, obs, policy)
-    return step_in_full(state, obs, policy) if after is None else (after, ())
+    return step_in_full(state, obs, policy) if after is None else after
 
 
 def step_in_full(state: State, obs: Observation, policy: Policy) -> tuple[State, Effects]:
@@ -148,8 +152,24 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             effects.append(Lock(state.decision, state.tether.decision))
             effects.append(Write(USED_WHILE_LOCKED.make(now, detail=obs.detail)))
             return evolve(state, defied=state.defied + 1)
+        case GuardState():
+            return _guard_heard(state, obs, effects)
+        case GuardLocked() if state.posture is Posture.USABLE and obs.decision == state.decision:
+            # What this run still takes for usable is locked. Whether it is to be so is settled after this.
+            cause = Decision("guard", "locked", obs.rule, "the guard had no word of the agent in time", now)
+            state = _lock(state, cause, state.tether.state, effects)
+            state = evolve(state, power=power_.locked(state.power, now))
+            return lease_.settle(state, policy, effects)
         case _:
             return state
+
+
+def _guard_heard(state: State, obs: GuardState, effects: list[Effect]) -> State:
+    """A guard that comes and goes is recorded; that it is there at the start is as it should be."""
+    since = None if obs.present else (state.unguarded_since or state.now)
+    if since != state.unguarded_since:
+        effects.append(Write(GUARD_CHANGED.make(state.now, present=obs.present, detail=obs.detail)))
+    return evolve(state, unguarded_since=since)
 
 
 def _wake(state: State, policy: Policy, effects: list[Effect]) -> State:
@@ -183,47 +203,56 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     before, posture = state.tether.state, state.posture
     if tether is not state.tether or ignition is not state.ignition or power is not state.power:
         state = evolve(state, ignition=ignition, power=power, tether=tether)
-    state = _enforce(state, before, effects)
+    state = _enforce(state, before, policy, effects)
     if state.posture is not posture:
         power = power_.locked(state.power, None if state.posture is Posture.USABLE else now)
         power, made = power_.settle(power, now, ignition, policy, asleep=asleep)
         effects += made
         state = evolve(state, power=power)
+    state = lease_.settle(state, policy, effects)
     state = _drive(state, policy, obs, effects)
     return _answer(state, policy, obs, effects)
 
 
-def _enforce(state: State, before: TetherState, effects: list[Effect]) -> State:
+def _enforce(state: State, before: TetherState, policy: Policy, effects: list[Effect]) -> State:
     """Lock or release when usability changed, with exactly one record for each change."""
-    usable = tether_.usable(state.tether, state.now)
+    usable = tether_.usable(state.tether, state.now) and not lease_.unguarded(state, policy)
     if usable == (state.posture is Posture.USABLE):
         return state
-    number = state.decision + 1
-    cause = state.tether.decision
-    basis: Basis | None = None
-    posture = Posture.LOCKED
-    if usable:
-        held = state.tether.state in (TetherState.TETHERED, TetherState.UNCERTAIN)
-        basis = Basis.PROOF if held else Basis.GRANT
-        if held and cause.rule == BY_HINT:
-            basis = Basis.HINT
-        posture = Posture.USABLE
-        effects.append(Release(number, cause, basis))
-    else:
-        effects.insert(0, Lock(number, cause))  # ahead of whatever else this step asks for
+    cause = lease_.cause(state, policy)
+    if not usable:
+        return _lock(state, cause, before, effects)
+    held = state.tether.state in (TetherState.TETHERED, TetherState.UNCERTAIN)
+    basis = Basis.PROOF if held else Basis.GRANT
+    if held and cause.rule == BY_HINT:
+        basis = Basis.HINT
+    state = evolve(state, posture=Posture.USABLE, basis=basis, decision=state.decision + 1)
+    effects.append(Release(state.decision, cause, basis))
+    effects.append(_changed(state, cause, before))
+    return state
+
+
+def _lock(state: State, cause: Decision, before: TetherState, effects: list[Effect]) -> State:
+    state = evolve(state, posture=Posture.LOCKED, basis=None, decision=state.decision + 1)
+    effects.insert(0, Lock(state.decision, cause))  # ahead of whatever else this step asks for
+    effects.append(_changed(state, cause, before))
+    return state
+
+
+def _changed(state: State, cause: Decision, before: TetherState) -> Write:
+    """The record of a change of enforcement."""
     record = ENFORCEMENT_CHANGED.make(
         state.now,
-        decision=number,
-        posture=posture.value,
-        basis="" if basis is None else basis.value,
+        decision=state.decision,
+        posture=state.posture.value,
+        basis="" if state.basis is None else state.basis.value,
         verdict=cause.verdict,
         before=before.value,
         rule=cause.rule,
         because=cause.because,
         evidence=evidence_text(cause),
     )
-    effects.append(Write(record))
-    return evolve(state, posture=posture, basis=basis, decision=number)
+    return Write(record)
 
 
 def _drive(state: State, policy: Policy, obs: Observation | None, effects: list[Effect]) -> State:

@@ -284,12 +284,37 @@ class PowerPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    """For how long use is lent, and what holds while there is no guard to take it back."""
+
+    step_ms: Annotated[
+        int,
+        Bounds(
+            "A lease is renewed once it can be made this much longer: rarer is less work for the guard, and "
+            "leaves a lease that is this much shorter when the agent dies.", "ms", "ours", 200, 2000,
+        ),
+    ] = 1000  # fmt: skip
+    grant_ms: Annotated[
+        int,
+        Bounds(
+            "Length of a lease that rests on a grant: use goes on this long after the agent died.",
+            "ms", "ours", 5000, 120_000,
+        ),
+    ] = 30_000  # fmt: skip
+    unguarded_s: Annotated[
+        int,
+        Bounds("The tablet is locked after this long without the guard; 0 is never.", "s", "ours", 0, HOUR_S),
+    ] = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything the core decides by."""
 
     tether: TetherPolicy = TetherPolicy()
     ignition: IgnitionPolicy = IgnitionPolicy()
     power: PowerPolicy = PowerPolicy()
+    lease: LeasePolicy = LeasePolicy()
 
 
 LOCKED_OFF_LEAST_S = 60  # ours

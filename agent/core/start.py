@@ -5,8 +5,9 @@ from __future__ import annotations
 from agent.core.evolve import evolve
 from agent.core.policy import Policy
 from agent.core.state import Power, PowerMode, State, Tether, TetherState
-from agent.core.types import MS, SECOND, BootNs, Decision, Posture, Remembered, Started
+from agent.core.types import MS, SECOND, BootNs, Decision, Lease, Posture, Remembered, Started
 
+_TETHERED = TetherState.TETHERED.value
 _USABLE = {TetherState.TETHERED.value, TetherState.UNCERTAIN.value}
 _LASTING = {TetherState.RESTRICTED.value, TetherState.FOREIGN.value}
 
@@ -27,15 +28,30 @@ def start(state: State, obs: Started, policy: Policy) -> State:
         boot_id=obs.boot_id,
         decision=memory.decision,
         posture=Posture.USABLE if was_usable else Posture.LOCKED,
-        tether=_tether(state.tether, memory, now, policy, same_boot=same_boot),
+        tether=_tether(state.tether, memory, _running(obs, memory), now, policy, same_boot=same_boot),
         power=_power(state.power, memory, now, policy, same_boot=same_boot, locked=not was_usable),
         remembered=memory,
     )
 
 
-def _tether(tether: Tether, memory: Remembered, now: BootNs, policy: Policy, *, same_boot: bool) -> Tether:
+def _running(obs: Started, memory: Remembered) -> Lease | None:
+    """The lease of the use that is remembered, if it was tethered then and the lease still runs.
+
+    What was lent for a loss is remembered exactly, with what it took from the budget.
+    """
+    lease = obs.lease
+    if lease is None or obs.at >= lease.until or lease.decision != memory.decision:
+        return None
+    return lease if memory.tether == _TETHERED else None
+
+
+def _tether(
+    tether: Tether, memory: Remembered, lease: Lease | None, now: BootNs, policy: Policy, *, same_boot: bool
+) -> Tether:
     budget_ns = min(memory.budget_ns or 0, policy.tether.budget_ms * MS)
     reserved_ns = 0
+    evidence_at = memory.evidence_at
+    lent_ns = min(policy.tether.ride_through_ms * MS, budget_ns) if memory.tether == _TETHERED else 0
     state, rule, because = TetherState.UNKNOWN, "tether.no_evidence", "no evidence in this boot"
     if memory.tether in _LASTING:
         state = TetherState(memory.tether)
@@ -45,19 +61,26 @@ def _tether(tether: Tether, memory: Remembered, now: BootNs, policy: Policy, *, 
         uncertain = memory.tether == TetherState.UNCERTAIN.value
         limit_ms = policy.tether.crank_ride_through_ms if uncertain else policy.tether.ride_through_ms
         reserved_ns = min(limit_ms * MS, memory.reserved_ns if uncertain else budget_ns)
-        if memory.evidence_at <= now < memory.evidence_at + reserved_ns:
+        if lease is not None and lease.evidence_at > evidence_at:
+            # Newer than what was committed last; and no longer than was lent.
+            evidence_at = lease.evidence_at
+            reserved_ns = min(reserved_ns, max(0, lease.until - evidence_at))
+        if evidence_at <= now < evidence_at + reserved_ns:
             state, rule = TetherState.UNCERTAIN, "tether.inherited"
             because = "the agent was restarted within the ride-through; what is left of it runs on"
             budget_ns -= 0 if uncertain else reserved_ns
+            lent_ns = 0
         else:
             rule, because = "tether.restart", "the agent was restarted and the last evidence is too old"
             reserved_ns = 0
+    # The guard let it be used for as long without us.
+    budget_ns -= lent_ns
     return evolve(
         tether,
         decision=Decision("tether", state.value, rule, because, now),
         state=state,
         since=now,
-        evidence_at=BootNs(memory.evidence_at) if same_boot and memory.evidence_at else None,
+        evidence_at=BootNs(evidence_at) if same_boot and evidence_at else None,
         reserved_ns=reserved_ns,
         budget_ns=budget_ns,
         alarm_from=BootNs(now + policy.tether.start_allowance_s * SECOND),

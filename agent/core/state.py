@@ -236,10 +236,14 @@ class State:
     outputs: DriveOutputs = RELEASED
     outputs_asked: BootNs | None = None  # since when latch, light and buzzer are wanted so; None: as at start
     outputs_told: tuple[tuple[str, CommandOutcome], ...] = ()  # docks and answers recorded since then
+    lease_until: BootNs | None = None  # as last given; BOOT is "ended", None "nothing said in this run"
+    unguarded_since: BootNs | None = None  # the guard is known to be gone
     remembered: Remembered = field(default_factory=Remembered)  # as last handed out
-    # Both follow from the rest. A copy by ``dataclasses.replace`` is without them, and settled in full.
+    # These follow from the rest. A copy by ``dataclasses.replace`` is without them, and settled in full.
     calm: Calm | None = field(default=None, init=False, compare=False, repr=False)
     due: int = field(default=NEVER, init=False, compare=False, repr=False)  # next deadline, if calm
+    # Full evidence since then may renew the lease, if calm.
+    renew_from: int = field(default=NEVER, init=False, compare=False, repr=False)
 
 
 def initial(policy: Policy) -> State:

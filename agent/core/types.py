@@ -137,11 +137,41 @@ class Remembered:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """Leave to use the tablet until a time, as the guard holds it; the guard locks when it runs out.
+
+    ``decision`` is the change of enforcement that made the tablet usable, ``evidence_at`` the last full
+    evidence that the agent had when it gave the lease.
+    """
+
+    decision: int
+    until: BootNs
+    evidence_at: BootNs
+
+
+@dataclass(frozen=True, slots=True)
 class Started(Observation):
     """The first observation of each run of the agent."""
 
     boot_id: str
     remembered: Remembered | None  # None: nothing readable, which is treated as nothing granted
+    lease: Lease | None = None  # that an earlier run gave, and which still runs
+
+
+@dataclass(frozen=True, slots=True)
+class GuardState(Observation):
+    """Whether the guard is there and listens."""
+
+    present: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuardLocked(Observation):
+    """The guard locked because the lease of ``decision`` ran out."""
+
+    decision: int
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,6 +415,31 @@ class Release(Effect):
     decision: int
     cause: Decision
     basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class BeginLease(Effect):
+    """Lend use to the tablet, or lend it for longer than its evidence alone would: a loosening."""
+
+    order: ClassVar[Order] = Order.AFTER_COMMIT
+    lease: Lease
+    basis: Basis
+
+
+@dataclass(frozen=True, slots=True)
+class RenewLease(Effect):
+    """The lease that was begun for the same decision runs until another time."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class EndLease(Effect):
+    """Nothing is lent any more. ``decision`` is the change of enforcement that locks."""
+
+    order: ClassVar[Order] = Order.TIGHTENS
+    decision: int
+    cause: Decision
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,8 @@ from agent.core.types import (
     Effects,
     Explain,
     ForeignReason,
+    GuardLocked,
+    GuardState,
     HintKind,
     KeyPosition,
     LinkLoss,
@@ -135,6 +137,8 @@ others: st.SearchStrategy[Observation] = st.one_of(
     st.builds(PowerOutcome, AT_ONCE, st.sampled_from(PowerVerb), st.booleans(), st.just("")),
     st.builds(Drained, AT_ONCE, st.integers(0, 9)),
     st.builds(StoreHealth, AT_ONCE, st.booleans(), st.just("")),
+    st.builds(GuardState, AT_ONCE, st.booleans(), st.just("")),
+    st.builds(GuardLocked, AT_ONCE, st.integers(0, 9), st.just("guard.lease_ran_out")),
 )  # fmt: skip
 
 
@@ -172,7 +176,7 @@ def test_the_strategy_covers_every_observation() -> None:
     drawn = {
         DockStatus, DockProof, DockForeign, DockHint, CanSignal, Started, DeadlineReached, DockLinkUp,
         DockLinkLost, DockIdent, DockCommandDone, CanBus, TabletPower, LockOutcome, UsedWhileLocked,
-        SleepSignal, ShutdownSignal, PowerOutcome, Drained, StoreHealth,
+        SleepSignal, ShutdownSignal, PowerOutcome, Drained, StoreHealth, GuardState, GuardLocked,
     }  # fmt: skip
     assert {kind.__name__ for kind in drawn} == {kind.__name__ for kind in Observation.__subclasses__()}
 

@@ -203,7 +203,7 @@ def test_no_text_is_kept_that_nobody_has_looked_at() -> None:
         "DockHint.dock", "DockHint.detail",
         "DockCommandDone.dock", "DockCommandDone.command", "CanSignal.bus", "CanBus.bus",
         "LockOutcome.action", "LockOutcome.detail", "UsedWhileLocked.detail",
-        "PowerOutcome.detail", "StoreHealth.detail",
+        "PowerOutcome.detail", "StoreHealth.detail", "GuardState.detail", "GuardLocked.rule",
     }  # fmt: skip
     text = {
         f"{name}.{field.name}"
