@@ -17,7 +17,7 @@ import os
 import random
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,7 @@ class Builder:
 
     def parts(self) -> Parts:
         """Everything, in the order in which one part needs another."""
-        around = Surroundings(self._hooks.observe, boot_now, self._bus)
+        around = Surroundings(self._hooks.observe, boot_now, self._bus, self._state_dir)
         chain = Chain(self._actions(around), self._hooks.observe, boot_now)
         power = self._power(around)
         bay, docking = self._docks()
@@ -301,8 +301,23 @@ def _check(file: Path) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return EX_CONFIG
+    if problems := list(_action_problems(config)):
+        sys.stderr.writelines(f"{file}: {problem}\n" for problem in problems)
+        return EX_CONFIG
     sys.stdout.write(f"{file}: good; digest {config.digest}\n")
     return 0
+
+
+def _action_problems(config: Config) -> Iterator[str]:
+    """What the configured actions say of their settings; to make one does no I/O."""
+    around = Surroundings(lambda _seen: None, boot_now, lambda: Bus(random.random), config.state_dir)
+    chosen = config.settings.enforcement
+    for name in chosen.actions:
+        try:
+            make: Any = registry.load(registry.ENFORCEMENT, name)
+            make(chosen.settings.get(name, {}), around)
+        except (SettingsError, registry.NotRegisteredError) as error:
+            yield str(error)
 
 
 def _run(file: Path, version: str) -> int:

@@ -25,7 +25,8 @@ from agent.logs import Cycle
 
 CALL_TIMEOUT_S = 5.0  # ours: logind answers in milliseconds; libdbus itself would wait 25 s
 CONNECT_TIMEOUT_S = 5.0  # ours
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.25, 30.0  # ours: a bus that comes back late after boot, or never
+# Ours: a lock may be waiting for a bus that comes back late, and to try a local socket costs nothing.
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.25, 1.0
 PENDING_MAX = 256  # calls, ours
 
 DRIVER = "org.freedesktop.DBus"

@@ -137,7 +137,7 @@ class AgentRun:
     def _parts(self, hooks: Hooks) -> Parts:
         world, loop, now = self._world, self._loop, self._world.clock.boot
         bus = cast("Bus", MemoryBus(world.agenda, loop, world.logind, _refusal))
-        around = Surroundings(hooks.observe, now, lambda: bus)
+        around = Surroundings(hooks.observe, now, lambda: bus, Path("/nowhere"))
         session = SPEC.build(world.pairing.dock, self._rng.randbytes)
         self._port = MemoryPort(loop, world.dockwire, session, hooks.observe, now)
         profile = CompiledProfile(world.profile, BUS)

@@ -45,6 +45,7 @@ class Rig:
     daemon: PrivateBus
     logind: LogindDouble
     bus: Bus
+    folder: Path
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     seen: list[Observation] = field(default_factory=list)
     powered: list[str] = field(default_factory=list)
@@ -62,7 +63,7 @@ class Rig:
 
     @property
     def around(self) -> Surroundings:
-        return Surroundings(self.observe, boot_now, lambda: self.bus)
+        return Surroundings(self.observe, boot_now, lambda: self.bus, self.folder)
 
     async def until(self, holds: Callable[[], object], limit_s: float = 10.0) -> None:
         """Wait until ``holds`` is true; it is looked at whenever something happened."""
@@ -88,7 +89,7 @@ async def logind_rig(folder: Path, *, delay_max_s: float = 5.0) -> AsyncIterator
     need("dbus-daemon")
     async with PrivateBus(folder) as daemon:
         logind = LogindDouble(daemon.address, inhibit_delay_max_s=delay_max_s)
-        rig = Rig(daemon.address, daemon, logind, Bus(lambda: 0.1, daemon.address))
+        rig = Rig(daemon.address, daemon, logind, Bus(lambda: 0.1, daemon.address), folder)
         rig.bus.watch(NAME, rig.changed.set, rig.changed.set)
         logind.on_call, logind.on_power = rig.called, rig.power
         await logind.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.types import BootNs, Lock, Observation, Release
@@ -19,12 +20,14 @@ class Surroundings:
 
     ``observe`` takes what the action sees later on: UsedWhileLocked, and LockOutcome when the outcome
     changed after the first. ``bus`` gives the daemon's one connection to the system bus; an action that
-    never calls it costs no D-Bus. Everything happens on the daemon's loop.
+    never calls it costs no D-Bus. ``state_dir`` keeps what an action must know after a reboot. Everything
+    happens on the daemon's loop.
     """
 
     observe: Callable[[Observation], None]
     now: Callable[[], BootNs]
     bus: Callable[[], Bus]
+    state_dir: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Mapping, Sequence
 
 from agent.core.types import SECOND, BootNs, Lock, LockOutcome, Release, UsedWhileLocked
@@ -22,15 +23,16 @@ READ_SPACING_S = 0.02  # ours: a session that flaps its hint must not keep us re
 INSIST_S = 5.0  # ours: how often a session that did not lock is asked again for good
 DEFIED_SPACING = 1 * SECOND  # ours: a session that flaps must not flood the alarm stream
 
-SETTINGS = frozenset({"verify_ms", "terminate", "exempt"})
+SETTINGS = frozenset({"verify_ms", "terminate", "terminate_after", "exempt"})
 
 
 class LogindAction(EnforcementAction):
     """Asks every session to lock, verifies, insists, and watches until released.
 
     Settings: ``verify_ms`` [700] how long a screen locker may take before it is asked again; ``terminate``
-    [false] end a session that does not lock; ``exempt`` [] users whose sessions are left alone
-    (maintenance). Sessions over the network, of the greeter and in the background do not count.
+    [false] end a session that does not lock; ``terminate_after`` [0: never] end one that came unlocked so
+    many times under one decision; ``exempt`` [] users whose sessions are left alone (maintenance). Sessions
+    over the network, of the greeter and in the background do not count.
     """
 
     name = "logind"
@@ -38,6 +40,7 @@ class LogindAction(EnforcementAction):
     def __init__(self, settings: Mapping[str, object], around: Surroundings) -> None:
         self._verify_s = _verify_ms(settings.get("verify_ms", 700)) / 1000
         self._terminate = _flag("terminate", settings.get("terminate", False))
+        self._terminate_after = _times(settings.get("terminate_after", 0))
         self._exempt = _users(settings.get("exempt", []))
         if unknown := settings.keys() - SETTINGS:
             raise SettingsError(
@@ -48,6 +51,8 @@ class LogindAction(EnforcementAction):
         self._login1.on_sessions(self._new, self._removed, self._hint)
         self._login1.on_presence(self._disturb, lambda: None)
         self._hints: dict[str, bool] = {}  # object path -> LockedHint as last seen; bounded by SESSIONS_MAX
+        self._sessions: dict[str, Session] = {}  # by object path, as last read
+        self._unlocked: Counter[str] = Counter()  # by object path, under the decision in force
         self._stirred = asyncio.Event()  # something about the sessions changed: read them again
         self._disturbed = asyncio.Event()  # a lock may no longer hold: begin again
         self._decision: int | None = None  # of the lock in force
@@ -61,6 +66,7 @@ class LogindAction(EnforcementAction):
         begun = self._around.now()
         asked = [self._login1.lock_all()]
         if order.decision != self._decision:  # else the session was used again: that decision is old
+            self._unlocked.clear()
             self._asked_ns = self._around.now() - order.cause.at
         self._stop()
         self._decision = order.decision
@@ -90,6 +96,7 @@ class LogindAction(EnforcementAction):
             "detail": "" if last is None else last.detail,
             "asked_us": None if self._asked_ns is None else self._asked_ns // 1000,
             "verified_us": None if last is None else last.took_ns // 1000,
+            "sessions": len(self._hints),
             "defied": self._defied,
         }
 
@@ -150,7 +157,7 @@ class LogindAction(EnforcementAction):
                 await self._stir(asyncio.get_running_loop().time() + self._verify_s)
             else:
                 if not open_:
-                    return self._outcome(begun, ok=True, detail=f"LockedHint read back, asked {attempt}x")
+                    return self._outcome(begun, ok=True, detail=self._read_back(attempt))
             asked = [self._login1.lock(session) for session in open_] or [self._login1.lock_all()]
         names = ", ".join(session.id for session in open_)
         if not open_:
@@ -162,6 +169,12 @@ class LogindAction(EnforcementAction):
                 detail=f"still unlocked after asking {ATTEMPTS}x: session {names} {trouble}".strip(),
             )
         return await self._end(begun, open_, names)
+
+    def _read_back(self, attempt: int) -> str:
+        n = len(self._hints)
+        if not n:
+            return "there is no session to lock; one that begins will be locked"
+        return f"LockedHint of {n} session{'s' if n > 1 else ''} read back, asked {attempt}x"
 
     async def _end(self, begun: BootNs, sessions: Sequence[Session], names: str) -> Outcome:
         try:
@@ -183,6 +196,7 @@ class LogindAction(EnforcementAction):
             sessions = await self._login1.sessions()
             counted = [s for s in sessions if s.on_the_tablet and s.user not in self._exempt]
             self._hints = {session.path: session.locked for session in counted}
+            self._sessions = {session.path: session for session in counted}
             open_ = [session for session in counted if not session.locked]
             if not open_ or loop.time() >= until:
                 return open_
@@ -210,6 +224,8 @@ class LogindAction(EnforcementAction):
 
     def _removed(self, path: str) -> None:
         self._hints.pop(path, None)
+        self._sessions.pop(path, None)
+        self._unlocked.pop(path, None)
         self._stirred.set()
 
     def _hint(self, path: str, locked: bool) -> None:
@@ -219,20 +235,31 @@ class LogindAction(EnforcementAction):
         self._stirred.set()
         if self._decision is not None and was and not locked:
             self._disturb()
-            self._tell_defied(path)
+            self._unlocked[path] += 1
+            ends = 0 < self._terminate_after <= self._unlocked[path] and path in self._sessions
+            if ends:
+                self._login1.terminate(self._sessions[path])
+            self._tell_defied(path, ends=ends)
 
-    def _tell_defied(self, path: str) -> None:
+    def _tell_defied(self, path: str, *, ends: bool) -> None:
         now = self._around.now()
         self._defied += 1
-        if self._defied_told is None or now - self._defied_told >= DEFIED_SPACING:
+        if ends or self._defied_told is None or now - self._defied_told >= DEFIED_SPACING:
             self._defied_told = now
-            session = path.rsplit("/", 1)[-1]
-            self._around.observe(UsedWhileLocked(now, f"session object {session} came unlocked"))
+            what = f"session object {path.rsplit('/', 1)[-1]} came unlocked"
+            times = f", {self._unlocked[path]} times under this decision: it is ended" if ends else ""
+            self._around.observe(UsedWhileLocked(now, what + times))
 
 
 def _verify_ms(value: object) -> int:
     if type(value) is not int or not 50 <= value <= 10_000:
         raise SettingsError(f"enforcement.logind.verify_ms: expected 50 to 10000 ms, not {value!r}")
+    return value
+
+
+def _times(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= 100:
+        raise SettingsError(f"enforcement.logind.terminate_after: expected 0 to 100 times, not {value!r}")
     return value
 
 

@@ -41,6 +41,63 @@ async def test_a_lock_is_verified_by_reading_back_every_session(tmp_path: Path) 
 
 
 @looped
+async def test_without_any_session_the_outcome_says_so_and_a_later_one_is_locked(tmp_path: Path) -> None:
+    async with enforcing(tmp_path) as (rig, chain):
+        chain.lock(lock_order(1))
+        await rig.until(lambda: rig.of(LockOutcome))
+        assert rig.of(LockOutcome)[0].ok
+        assert "no session to lock" in rig.of(LockOutcome)[0].detail
+        late = rig.logind.add(SimSession("9"))
+        await rig.until(lambda: late.hint)
+
+
+@looped
+async def test_a_session_that_comes_unlocked_too_often_is_ended_if_configured(tmp_path: Path) -> None:
+    async with enforcing(tmp_path, {**QUICK, "terminate_after": 3}) as (rig, chain):
+        session, other = rig.logind.add(SimSession("2")), rig.logind.add(SimSession("3"))
+        chain.lock(lock_order(1))
+        await rig.until(lambda: rig.of(LockOutcome))
+        for n in range(1, 3):
+            rig.logind.unlock(session)
+            await rig.until(lambda: session.hint and session.asked > n)  # noqa: B023
+            chain.lock(lock_order(1))  # as the core answers: the same decision
+        assert "2" in rig.logind.sessions
+        await rig.until(lambda: session.hint)
+        await rig.settle()
+        rig.logind.unlock(session)
+        await rig.until(lambda: "2" not in rig.logind.sessions)
+        assert other.locked
+        assert "3 times under this decision: it is ended" in rig.of(UsedWhileLocked)[-1].detail
+
+
+@looped
+async def test_a_new_decision_counts_a_sessions_unlocking_anew(tmp_path: Path) -> None:
+    async with enforcing(tmp_path, {**QUICK, "terminate_after": 2}) as (rig, chain):
+        session = rig.logind.add(SimSession("2"))
+        for decision in (1, 3, 5):
+            chain.lock(lock_order(decision))
+            await rig.until(lambda: len(rig.of(LockOutcome)) == (decision + 1) // 2)  # noqa: B023
+            rig.logind.unlock(session)
+            await rig.until(lambda: session.hint)
+            await rig.settle()
+            chain.release(release_order(decision + 1))
+        assert list(rig.logind.sessions) == ["2"]
+
+
+@looped
+async def test_logind_that_restarts_is_asked_again(tmp_path: Path) -> None:
+    """It forgot who was locked; so did we what it said."""
+    async with enforcing(tmp_path) as (rig, chain):
+        session = rig.logind.add(SimSession("2"))
+        chain.lock(lock_order(1))
+        await rig.until(lambda: rig.of(LockOutcome))
+        await rig.logind.stop()
+        session.locked = session.hint = False
+        await rig.logind.start()
+        await rig.until(lambda: session.locked)
+
+
+@looped
 async def test_the_request_is_on_the_bus_before_lock_returns(tmp_path: Path) -> None:
     async with enforcing(tmp_path) as (rig, chain):
         session = rig.logind.add(SimSession("2"))

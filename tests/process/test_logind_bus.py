@@ -166,3 +166,25 @@ async def _names(bus: MessageBus) -> list[str]:
     )  # fmt: skip
     assert owner is not None
     return [name for name in reply.body[0] if name != owner.body[0]]
+
+
+@looped
+async def test_a_bus_that_is_away_is_tried_at_least_once_a_second(tmp_path: Path) -> None:
+    """A lock may be waiting for it: it is not to wait for half a minute of patience as well."""
+    waits: list[float] = []
+    enough, sleep = asyncio.Event(), asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 20:
+            enough.set()
+        await sleep(0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agent.dbus.asyncio.sleep", noted)
+        bus = Bus(lambda: 1.0, f"unix:path={tmp_path}/none")
+        bus.start()
+        async with asyncio.timeout(10):
+            await enough.wait()
+        await bus.close()
+    assert max(waits) <= 1.0

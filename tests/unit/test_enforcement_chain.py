@@ -6,9 +6,11 @@ import asyncio
 import io
 import json
 from collections.abc import Awaitable, Mapping
+from pathlib import Path
 
 import pytest
 
+from agent.__main__ import main
 from agent.core.types import (
     Basis,
     BootNs,
@@ -24,7 +26,9 @@ from agent.core.types import (
 from agent.enforcement.base import EnforcementAction, Outcome, SettingsError, Surroundings
 from agent.enforcement.chain import Chain
 from agent.enforcement.console import ConsoleAction
+from agent.enforcement.hooks import HooksAction
 from agent.enforcement.logind import LogindAction
+from agent.enforcement.network import NetworkAction
 from agent.power_console import ConsolePower
 from tests.aio import looped
 
@@ -54,7 +58,7 @@ class Seen(list[Observation]):
 
 
 def around(observe: Seen) -> Surroundings:
-    return Surroundings(observe, lambda: BootNs(1000), no_bus)  # type: ignore[arg-type]  # never called
+    return Surroundings(observe, lambda: BootNs(1000), no_bus, Path())  # type: ignore[arg-type]  # never called
 
 
 class SiteAction(EnforcementAction):
@@ -119,9 +123,32 @@ def test_settings_are_checked_and_named() -> None:
     seen = Seen()
     with pytest.raises(SettingsError, match=r"enforcement\.console: takes no settings, not colour"):
         ConsoleAction({"colour": "red"}, around(seen))
-    for key, value in (("verify_ms", 5), ("verify_ms", "x"), ("terminate", 1), ("exempt", "root"), ("x", 1)):
-        with pytest.raises(SettingsError, match=key):
-            LogindAction({key: value}, around(seen))
+    wrong: list[tuple[type[EnforcementAction], str, object]] = [
+        (LogindAction, "verify_ms", 5), (LogindAction, "verify_ms", "x"), (LogindAction, "terminate", 1),
+        (LogindAction, "exempt", "root"), (LogindAction, "x", 1), (LogindAction, "terminate_after", True),
+        (LogindAction, "terminate_after", 101),
+        (HooksAction, "on_lock", "x"), (HooksAction, "on_lock", [["relay"]]), (HooksAction, "on_lock", [[]]),
+        (HooksAction, "on_release", [["/bin/x", 1]]), (HooksAction, "on_lock", [["/bin/x"]] * 9),
+        (HooksAction, "on_lock", [["/bin/x\0"]]), (HooksAction, "limit_ms", 99),
+        (HooksAction, "limit_ms", True),
+        (NetworkAction, "off", []), (NetworkAction, "off", "wifi"), (NetworkAction, "off", ["lan"]),
+        (NetworkAction, "delay_s", -1), (NetworkAction, "verify_ms", 5),
+    ]  # fmt: skip
+    for make, key, value in wrong:
+        with pytest.raises(SettingsError, match=rf"enforcement\.{make.name}.*{key}"):
+            make({key: value}, around(seen))
+
+
+def test_check_config_names_an_action_whose_settings_are_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "agent.toml"
+    head = '[device]\nfleet = "f"\nname = "t"\n[enforcement]\nactions = ["console", "hooks", "sirens"]\n'
+    file.write_text(f'{head}[enforcement.settings.hooks]\non_lock = [["relay"]]\n')
+    assert main(["check-config", str(file)]) == 78
+    said = capsys.readouterr().err
+    assert "enforcement.hooks.on_lock[0]: expected a list of words that begins with an absolute path" in said
+    assert "`sirens` is not registered in ivma.enforcement" in said
 
 
 @looped
