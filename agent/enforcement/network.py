@@ -124,13 +124,12 @@ class NetworkAction(EnforcementAction):
         try:
             stands = await self._manager.read()
             mine = _read(self._note)
-            wrong = [s for s in (mine if on else self._switches) if stands[s] is not on]
+            wanted = mine if on else self._switches
+            wrong = [switch for switch in Switch if switch in wanted and stands[switch] is not on]
             if wrong and again:
                 self._switched_on += 1
-            if not on:
-                _write(
-                    self._note, {*mine, *wrong}
-                )  # before it is done: a crash must not leave it off for good
+            if not on:  # noted before it is done: a crash must not leave it off for good
+                _write(self._note, {*mine, *wrong})
             for switch in wrong:
                 await self._manager.set(switch, on=on)
             left = await self._standing(wrong, on=on)

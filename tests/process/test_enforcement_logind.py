@@ -273,7 +273,8 @@ async def test_a_lock_of_the_start_does_not_wait_for_the_time_of_a_screen_locker
 
 @looped
 async def test_a_sleep_can_wait_for_the_lock_but_not_for_ever(tmp_path: Path) -> None:
-    async with enforcing(tmp_path) as (rig, chain):
+    # So long that a slow machine asks once only: a second request would lock it when it is to be open.
+    async with enforcing(tmp_path, {"verify_ms": 5000}) as (rig, chain):
         done: list[bool] = []
 
         def now_sleep() -> None:
