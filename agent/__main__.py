@@ -187,7 +187,9 @@ class Builder:
 
     def _buses(self) -> dict[str, CanPort]:
         profile = self._profile()
-        return {} if profile is None else {can.name: self._can(can, profile) for can in self._settings.can}
+        if profile is None or not profile.frames:  # a vehicle that is judged by wire and voltage
+            return {}
+        return {can.name: self._can(can, profile) for can in self._settings.can}
 
     def _profile(self) -> Profile | None:
         name = self._settings.vehicle.profile

@@ -21,6 +21,7 @@ EXTENDED = 0x8000_0000  # CAN_EFF_FLAG: 29-bit id
 REMOTE = 0x4000_0000  # CAN_RTR_FLAG
 ERROR = 0x2000_0000  # CAN_ERR_FLAG
 MAX_LENGTH = 8  # bytes of data, classic CAN
+DATA = 8  # where the data begin in a struct can_frame
 
 Value: TypeAlias = int | bool | KeyPosition
 
@@ -211,10 +212,20 @@ class Frame:
     counter: Counter | None = None
     checksum: Checksum | None = None
     fill: int = 0  # byte that a sender puts where it has nothing to say
+    match: tuple[
+        tuple[int, int], ...
+    ] = ()  # (byte's place, value): what else the id carries is another frame
+
+    def matches(self, raw: bytes) -> bool:
+        """Whether a struct can_frame with this frame's id is this frame, by what stands in its data."""
+        return all(raw[DATA + place] == value for place, value in self.match)
 
     def data(self, values: Mapping[SignalKind, Value], counter: int = 0) -> bytes:
         """The frame's data with what ``values`` has for it; ``counter`` may run on without end."""
-        data = bytes([self.fill]) * self.length
+        filled = bytearray([self.fill]) * self.length
+        for place, value in self.match:
+            filled[place] = value
+        data = bytes(filled)
         for signal in self.signals:
             if signal.kind in values:
                 data = signal.bits.put(data, signal.number(values[signal.kind]))
@@ -237,6 +248,9 @@ class Profile:
     title: str
     sources: tuple[str, ...]
     frames: tuple[Frame, ...]
+    recordings: tuple[
+        str, ...
+    ] = ()  # of real vehicles, which show that it is right; without any it is unproven
 
     def encode(self, kind: SignalKind, value: Value, counter: int = 0) -> tuple[int, bytes]:
         """CAN id and data of the frame that carries ``kind``, alone.

@@ -63,24 +63,42 @@ def parse(values: Mapping[str, Any], where: str) -> Profile:
     sources = top.items("sources", "a list of texts")
     if not sources or not all(isinstance(source, str) and source for source in sources):
         top.fail("sources", "at least one text that says where the frames are known from", sources)
-    tables = top.items("frame", "at least one [[frame]]")
+    recordings = top.items("recordings", "a list of texts", [])
+    if not all(isinstance(recording, str) and recording for recording in recordings):
+        top.fail(
+            "recordings", "texts that say which recordings of real vehicles it was tried with", recordings
+        )
+    # An empty list, written down, is a vehicle without CAN; to have forgotten the frames is an error.
+    tables = top.items("frame", "at least one [[frame]], or frame = [] for a vehicle without CAN")
     top.end()
-    if not tables:
-        top.fail("frame", "at least one [[frame]]", tables)
     frames = tuple(_frame(table, f"{where}: frame {n + 1}") for n, table in enumerate(tables))
     _distinct(frames, where)
-    return Profile(name, title, tuple(sources), frames)
+    return Profile(name, title, tuple(sources), frames, tuple(recordings))
 
 
 def _distinct(frames: tuple[Frame, ...], where: str) -> None:
+    """No two frames of a bus have a name, a signal or an id in common, unless their bytes tell them apart."""
     seen: set[tuple[str, object]] = set()
-    for frame in frames:
+    for number, frame in enumerate(frames):
         names: list[object] = [frame.name, *(signal.kind.value for signal in frame.signals)]
-        names.append(f"PGN {frame.pgn}" if frame.pgn is not None else f"id 0x{frame.can_id:X}")
+        if frame.pgn is not None:
+            names.append(f"PGN {frame.pgn}")
+        elif not all(_told_apart(frame, other) for other in frames[:number]):
+            raise ProfileError(
+                f"{where}: frame {frame.name}: id 0x{frame.can_id:X} is there twice on bus {frame.bus}; "
+                "expected `match` with another value at one place at least"
+            )
         for name in names:
             if (frame.bus, name) in seen:
                 raise ProfileError(f"{where}: frame {frame.name}: {name} is there twice on bus {frame.bus}")
             seen.add((frame.bus, name))
+
+
+def _told_apart(one: Frame, other: Frame) -> bool:
+    if (one.bus, one.can_id, one.extended) != (other.bus, other.can_id, other.extended):
+        return True
+    theirs = dict(other.match)
+    return any(theirs.get(place, value) != value for place, value in one.match)
 
 
 def _frame(values: object, where: str) -> Frame:
@@ -102,7 +120,8 @@ def _frame(values: object, where: str) -> Frame:
     period_ms = table.whole("period_ms", 1, 60_000)
     freshness_ms = table.whole("freshness_ms", 2 * period_ms, 600_000)
     fill = table.whole("fill", 0, 0xFF, 0)
-    taken: set[int] = set()
+    match = _match(table, length)
+    taken: set[int] = {8 * place + bit for place, _ in match for bit in range(8)}
     counter = (
         Counter(_bits(table.table("counter"), length, taken, end=True)) if table.has("counter") else None
     )
@@ -126,7 +145,19 @@ def _frame(values: object, where: str) -> Frame:
         counter,
         checksum,
         fill,
+        match,
     )
+
+
+def _match(table: Table, length: int) -> tuple[tuple[int, int], ...]:
+    expected = f"bytes by their place, such as {{ 2 = 0x0C }}: places 0 to {length - 1}, values 0 to 255"
+    given = table.take("match", expected, {})
+    if not isinstance(given, dict):
+        table.fail("match", expected, given)
+    for place, value in given.items():
+        if not (place.isdecimal() and int(place) < length and type(value) is int and 0 <= value <= 0xFF):
+            table.fail("match", expected, given)
+    return tuple(sorted((int(place), value) for place, value in given.items()))
 
 
 def _j1939_id(table: Table) -> tuple[int, tuple[int, ...], int]:

@@ -46,7 +46,7 @@ class CompiledProfile:
             buses = ", ".join(sorted({frame.bus for frame in profile.frames}))
             raise ProfileError(f"vehicle profile {profile.name}: expected a bus named {buses}, came {bus}")
         # By the id's four bytes as they lie in the frame: a frame that counts, why it does not, or not ours.
-        self._known: dict[bytes, _Watch | str | None] = {}
+        self._known: dict[bytes, _Watch | _Choice | str | None] = {}
 
     @property
     def counters(self) -> Counters:
@@ -55,7 +55,7 @@ class CompiledProfile:
 
     def filters(self) -> list[tuple[int, int]]:
         """Id and mask of each frame, for CAN_RAW_FILTER: the kernel then wakes nobody for the rest."""
-        return [_filter(watch.frame) for watch in self._watches.values()]
+        return list(dict.fromkeys(_filter(watch.frame) for watch in self._watches.values()))
 
     def feed(self, frames: Iterable[bytes], at: BootNs) -> list[CanSignal]:
         """Take in frames (struct can_frame each) that were read at ``at``; give what they say that is new.
@@ -87,20 +87,21 @@ class CompiledProfile:
             signals += [CanSignal(at, self._bus, slot.kind, value) for slot, value in measured.items()]
         return signals
 
-    def _resolve(self, key: bytes) -> _Watch | str | None:
+    def _resolve(self, key: bytes) -> _Watch | _Choice | str | None:
         word = int.from_bytes(key, sys.byteorder)
         if word & ERROR:
             self.bus_off = self.bus_off or bool(word & BUS_OFF)
             return "error_frame"
-        meaning: _Watch | str | None = "remote_frame" if word & REMOTE else self._meaning(word)
+        meaning: _Watch | _Choice | str | None = "remote_frame" if word & REMOTE else self._meaning(word)
         if len(self._known) < MAX_IDS:
             self._known[key] = meaning
         return meaning
 
-    def _meaning(self, word: int) -> _Watch | str | None:
+    def _meaning(self, word: int) -> _Watch | _Choice | str | None:
         extended = bool(word & EXTENDED)
         number = word & ID_BITS[extended]
         reason: str | None = None
+        found: list[_Watch] = []
         for frame in self._frames:
             if frame.pgn is not None:
                 if not extended or _pgn(number) != frame.pgn:
@@ -115,8 +116,10 @@ class CompiledProfile:
             elif frame.bus != self._bus:
                 reason = "wrong_bus"
             else:
-                return self._watches[frame.name]
-        return reason
+                found.append(self._watches[frame.name])
+        if len(found) == 1 and not found[0].frame.match:
+            return found[0]
+        return _Choice(tuple(found)) if found else reason
 
 
 class _Slot:
@@ -195,6 +198,20 @@ class _Watch:
 
     def _refuse(self, reason: str) -> list[tuple[_Slot, Value]]:
         self._counts[reason] = self._counts.get(reason, 0) + 1
+        return []
+
+
+class _Choice:
+    """The frames that share an id, told apart by bytes in their data; what is none of them is not ours."""
+
+    def __init__(self, watches: tuple[_Watch, ...]) -> None:
+        self._watches = watches
+
+    def take(self, raw: bytes, at: BootNs) -> list[tuple[_Slot, Value]]:
+        if len(raw) == CAN_FRAME.size:
+            for watch in self._watches:
+                if watch.frame.matches(raw):
+                    return watch.take(raw, at)
         return []
 
 

@@ -13,6 +13,7 @@ from drivers.vehicles.profile import load
 from drivers.vehicles.watch import CompiledProfile
 
 PROFILES: dict[str, Profile] = {entry.name: entry.load()() for entry in entry_points(group="ivma.vehicles")}
+PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-vehicle.md").read_text()
 EACH = pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 
 
@@ -26,7 +27,12 @@ def samples(signal: Signal) -> list[Value]:
 
 
 def test_the_shipped_profiles_are_registered() -> None:
-    assert {"vw-mqb", "j1939"} <= PROFILES.keys()
+    assert {"vw-mqb", "j1939", "obd2", "generic"} <= PROFILES.keys()
+
+
+@EACH
+def test_the_page_lists_it(profile: Profile) -> None:
+    assert f"| `{profile.name}` |" in PAGE
 
 
 @EACH
@@ -91,12 +97,11 @@ def test_a_frozen_counter_is_refused_where_there_is_one(profile: Profile) -> Non
 
 
 def test_the_example_of_the_documentation_is_a_profile(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "adding-a-vehicle.md").read_text()
     file = tmp_path / "my-vehicle.toml"
-    file.write_text(page.split("```toml\n")[1].split("```")[0])
+    file.write_text(PAGE.split("```toml\n")[1].split("```")[0])
     assert len(load(file).frames) == 2
     for word in [*(kind.value for kind in SignalKind), *ALGORITHMS, *(missing.value for missing in Missing)]:
-        assert word in page
+        assert word in PAGE
 
 
 def with_counter(profile: Profile) -> list[Frame]:

@@ -45,14 +45,16 @@ class Replay:
         return max(later - earlier for earlier, later in pairwise(times)) / MS
 
 
-def recorded(name: str) -> Iterator[tuple[int, bytes]]:
-    """Time in ns and struct can_frame of each line of a candump log."""
+def recorded(name: str, bus: str = "") -> Iterator[tuple[int, bytes]]:
+    """Time in ns and struct can_frame of each line of a candump log, of all its buses or of one."""
     path = RECORDINGS / name
     if not path.exists():
         lacking(f"recording {name} is not beside the project ({RECORDINGS})")
     for line in path.read_text().splitlines():
         match = LINE.fullmatch(line)
         assert match is not None, line
+        if bus and match["bus"] != bus:
+            continue
         # candump writes 3 digits for an 11-bit id, 8 for a 29-bit id
         frame = pack(int(match["id"], 16), bytes.fromhex(match["data"]), extended=len(match["id"]) == 8)
         yield round(float(match["s"]) * 1e9), frame

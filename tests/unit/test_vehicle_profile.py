@@ -111,6 +111,16 @@ MISTAKES = [
     ('"vw-mqb"', '"crc99"', ["checksum", "algorithm", "vw-mqb", "came 'crc99'"]),
     ('order = "big"', 'order = "motorola"', ["order", "big (Motorola)", "came 'motorola'"]),
     ("id = 0x3B3", "id = 0x204", ["frame Key", "id 0x204 is there twice on bus powertrain"]),
+    ("id = 0x3B3", "id = 0x3B3\nmatch = { 8 = 1 }", ["frame 2 (Key)", "match", "places 0 to 7"]),
+    ("id = 0x3B3", "id = 0x3B3\nmatch = { 2 = 256 }", ["match", "values 0 to 255"]),
+    ("id = 0x3B3", "id = 0x3B3\nmatch = { two = 2 }", ["match", "bytes by their place"]),
+    ("id = 0x3B3", "id = 0x3B3\nmatch = 2", ["match", "came 2"]),
+    ("id = 0x3B3", "id = 0x3B3\nmatch = { 0 = 2 }", ["ignition", "nothing else of the frame uses"]),
+    (
+        'sources = ["made up"]',
+        'sources = ["a"]\nrecordings = [1]',
+        ["recordings", "recordings of real vehicles"],
+    ),
     ('name = "Key"', 'name = "Speeds"', ["Speeds is there twice"]),
     ("[[frame.signal]]", "[[frame.signals]]", ["frame 1 (Speeds)", "signal is missing"]),
     ("[[frame]]", "[frame", ["not TOML"]),
@@ -125,6 +135,66 @@ def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, words: list[str]
         loaded(tmp_path, text)
     for word in [str(tmp_path / "profile.toml"), *words]:
         assert word in str(caught.value)
+
+
+TWO_ANSWERS = """
+name = "test"
+title = "a test"
+sources = ["made up"]
+
+[[frame]]
+name = "speed"
+id = 0x7E8
+length = 8
+match = { 1 = 0x41, 2 = 0x0C }
+period_ms = 500
+freshness_ms = 1000
+signal = [{ kind = "engine_speed", start = 31, length = 16, order = "big", range = [0, 20000] }]
+
+[[frame]]
+name = "voltage"
+id = 0x7E8
+length = 8
+match = { 1 = 0x41, 2 = 0x42 }
+period_ms = 500
+freshness_ms = 1000
+signal = [{ kind = "battery", start = 31, length = 16, order = "big", range = [0, 20000] }]
+"""
+
+
+def test_frames_of_one_id_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
+    watch = CompiledProfile(loaded(tmp_path, TWO_ANSWERS), "powertrain")
+    assert len(watch.filters()) == 1
+    frames = [
+        pack(0x7E8, bytes(data), extended=False)
+        for data in (
+            [4, 0x41, 0x0C, 0x03, 0xE8, 0, 0, 0],
+            [4, 0x41, 0x42, 0x30, 0x39, 0, 0, 0],
+            [3, 0x41, 0x0D, 0x50, 0, 0, 0, 0],  # a speed, which this profile does not take
+            [0x7F, 0x01, 0x0C, 0x12, 0, 0, 0, 0],  # a refusal
+        )
+    ]
+    said = watch.feed(frames, BootNs(0))
+    assert {signal.kind: signal.value for signal in said} == {
+        SignalKind.ENGINE_SPEED: 1000,
+        SignalKind.BATTERY: 12_345,
+    }
+    assert watch.feed([frames[0][:12]], BootNs(1)) == [], "a torn frame"
+    assert watch.counters.values == {"frames": 5}
+
+
+@pytest.mark.parametrize("match", ["", "match = { 1 = 0x41 }", "match = { 0 = 4 }"])
+def test_frames_of_one_id_that_nothing_tells_apart_are_refused(tmp_path: Path, match: str) -> None:
+    text = TWO_ANSWERS.replace("match = { 1 = 0x41, 2 = 0x42 }", match)
+    with pytest.raises(ProfileError, match=r"voltage: id 0x7E8 is there twice .* another value at one place"):
+        loaded(tmp_path, text)
+
+
+def test_a_vehicle_without_can_says_so(tmp_path: Path) -> None:
+    text = 'name = "test"\ntitle = "a test"\nsources = ["made up"]\n'
+    assert loaded(tmp_path, f"{text}frame = []\n").frames == ()
+    with pytest.raises(ProfileError, match=r"frame is missing: .* frame = \[\] for a vehicle without CAN"):
+        loaded(tmp_path, text)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
