@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from agent.cli import dock, records, show, trace, watch
 from agent.cli.client import DEFAULT_SOCKET, OK, PROTOCOL, Client, ClientError
 
+GROUP = "ivma.cli"  # of entry points: functions that add a verb
 EXIT_CODES = """\
 exit codes: 0 well; 1 what was asked about is not well; 2 wrong usage; 3 the agent is not running;
 4 refused; 5 no answer, or none that can be understood"""
@@ -37,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="VERB")
     for group in (show, records, watch, trace, dock):
         group.add(commands, common)
+    # What needs a driver is offered by the drivers: this package does not know them.
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        point.load()(commands, common)
     return top
 
 

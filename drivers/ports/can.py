@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -28,6 +29,7 @@ FEW = 32  # frames in a batch; of a bus with no more, twice the wait fills no bu
 SILENT_S = 2.0  # openpilot: silence of more than 2 s
 REOPEN_FIRST_S = 0.25  # ours: a re-enumerated adapter is back in about a second
 REOPEN_MAX_S = 8.0  # ours
+EVERY_FRAME = ((0, 0),)  # linux/can.h: id and mask that fit all
 
 log = structlog.get_logger()
 
@@ -217,15 +219,20 @@ class CanPort:
 
 
 def opener(interface: str, channel: str, profile: CompiledProfile) -> Callable[[], BusHandle]:
-    """How to open the bus that a configuration names: ``socketcan``, ``simcan``, or python-can's name."""
+    """How to open the bus that a configuration names, for the frames of a profile."""
+    return partial(open_bus, interface, channel, profile.filters())
+
+
+def open_bus(interface: str, channel: str, filters: Sequence[tuple[int, int]] = EVERY_FRAME) -> BusHandle:
+    """Open a bus to listen: ``socketcan``, ``simcan``, or python-can's name. SocketCAN filters in the kernel.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
     if interface == "socketcan":
-        return lambda: open_socketcan(channel, profile.filters())
+        return open_socketcan(channel, filters)
     if interface == "simcan":
-        return lambda: open_simcan(channel)
+        return open_simcan(channel)
+    from drivers.ports.python_can import PythonCanBus  # 170 ms and 18 MiB: only where it is needed
 
-    def open_other() -> BusHandle:
-        from drivers.ports.python_can import PythonCanBus  # 170 ms and 18 MiB: only where it is needed
-
-        return PythonCanBus(interface, channel)
-
-    return open_other
+    return PythonCanBus(interface, channel)

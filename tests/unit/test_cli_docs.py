@@ -28,7 +28,17 @@ def subcommands() -> dict[str, argparse.ArgumentParser]:
 
 def test_every_verb_and_option_is_documented() -> None:
     verbs = subcommands()
-    assert verbs.keys() == {"status", "why", "events", "queue", "watch", "version", "trace", "dock"}
+    assert verbs.keys() == {
+        "status",
+        "why",
+        "events",
+        "queue",
+        "watch",
+        "version",
+        "trace",
+        "dock",
+        "vehicle",
+    }
     for name, verb in verbs.items():
         assert f"\n| `{name}`" in TEXT
         assert all(option in TEXT for option in options(verb))
