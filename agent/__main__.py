@@ -40,6 +40,7 @@ from agent.life import Docking, Fleet, Hooks, NoGuard, Parts, Port
 from agent.pairings import FOLDER as PAIRINGS
 from agent.pairings import PairingError, Pairings, read_key
 from agent.power_actions import LogindPower, PowerActions
+from agent.secrecy import no_core_dumps
 from drivers import registry
 from drivers.dockyard import Dockyard, dock_spec
 from drivers.ports.can import CanPort, opener
@@ -323,6 +324,7 @@ def _action_problems(config: Config) -> Iterator[str]:
 
 
 def _run(file: Path, version: str) -> int:
+    no_core_dumps()
     # systemd names the state folder; without it the copy lies beside the file.
     copies = Path(os.environ.get("STATE_DIRECTORY", str(file.parent)))
     keeper = Keeper(file, copies / f"{file.name}.last-good")

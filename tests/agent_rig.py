@@ -40,6 +40,7 @@ class Agent:
     folder: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
+    log: Path | None = None  # where what it writes goes
     file_bytes: int | None = None  # the most that a file of it may have; 0 is a full disk
 
     def __post_init__(self) -> None:
@@ -93,11 +94,15 @@ class Agent:
         return [event["kind"] for event in answer["events"]]
 
     async def _run(self, **environment: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "agent", "run", "--config", str(self.config),
-            cwd=ROOT, env={**os.environ, **self.environment, **environment},
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, preexec_fn=self._limit,
-        )  # fmt: skip
+        with contextlib.ExitStack() as stack:
+            to: Any = (
+                asyncio.subprocess.PIPE if self.log is None else stack.enter_context(self.log.open("ab"))
+            )
+            return await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "agent", "run", "--config", str(self.config),
+                cwd=ROOT, env={**os.environ, **self.environment, **environment},
+                stdout=to, stderr=to, preexec_fn=self._limit,
+            )  # fmt: skip
 
     def _limit(self) -> None:
         if self.file_bytes is not None:

@@ -7,7 +7,7 @@ after it says that this dock holds this key.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.core.types import MS, BootNs, Counters, DockIdent, DriveOutputs, LinkLoss, Observation, PairAnswer
 from drivers.docks.reference.auth import (
@@ -61,7 +61,7 @@ class _Question:
 class _Claim:
     """What a proof is to show."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     serial: bytes
     vehicle_id: bytes
     bad: bool = False  # a PROOF came that does not
