@@ -142,7 +142,7 @@ def test_no_key_comes_out_anywhere(tmp_path: Path) -> None:
     assert b"ivma" in outputs["processes"]
     assert any("queue.db" in name for name in outputs)
     shown = subprocess.run(
-        [sys.executable, "-m", "agent.cli", "trace", "--folder", str(tmp_path / "state" / "trace"), "show",
+        [sys.executable, "-m", "agent.cli", "trace", "show", "--folder", str(tmp_path / "state" / "trace"),
          "--last", "10000"],
         cwd=Path(__file__).parents[2], capture_output=True, check=False,
     ).stdout  # fmt: skip
