@@ -19,6 +19,8 @@ from agent.core.types import (
     Effect,
     EndLease,
     Explain,
+    GrantKept,
+    KeepGrant,
     Lease,
     Lock,
     Observation,
@@ -138,6 +140,8 @@ class Effector:
                 self._fleet.shed(on)
             case Drain(until=until):
                 self._fleet.drain(until).add_done_callback(self._drained)
+            case KeepGrant(number=number, kept=kept):
+                self._observe(GrantKept(self._now(), number, kept))
             case Explain(decision=decision):
                 self._explained(decision)
             case _:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -24,6 +25,7 @@ from agent.core.types import (
     DeadlineReached,
     Effect,
     Effects,
+    KeepGrant,
     Lock,
     Observation,
     Order,
@@ -141,6 +143,7 @@ class Runtime:
         records: list[Record] = []
         remember: Remembered | None = None
         later: list[Effect] = []
+        keeps: list[Effect] = []  # apart: what waits for a permit's slice must not hold up a proof
         locked: int | None = None
         # A lock that stands is asked for again after a restart or a defiance; its record is from before.
         to_record = any(isinstance(effect, Write) for effect in effects)
@@ -149,6 +152,8 @@ class Runtime:
                 records.append(effect.record)
             elif isinstance(effect, Remember):
                 remember = effect.what
+            elif isinstance(effect, KeepGrant):
+                keeps.append(effect)
             elif effect.order is Order.AFTER_COMMIT:
                 later.append(effect)
             else:
@@ -156,13 +161,18 @@ class Runtime:
                     self._marker.set(effect.decision, effect.cause.rule)
                     locked = effect.decision
                 self._run(effect)
-        if not (records or remember or later):
+        if not (records or remember or later or keeps):
             return
         commit = self._ledger.commit(records, remember)
         if locked is not None or later:
-            task = asyncio.get_running_loop().create_task(self._after(commit, locked, later))
-            self._waiting.add(task)
-            task.add_done_callback(self._waiting.discard)
+            self._wait(commit, locked, later)
+        if keeps:
+            self._wait(commit, None, keeps)
+
+    def _wait(self, commit: asyncio.Future[object], locked: int | None, later: list[Effect]) -> None:
+        task = asyncio.get_running_loop().create_task(self._after(commit, locked, later))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
 
     async def _after(self, commit: asyncio.Future[object], locked: int | None, later: list[Effect]) -> None:
         await asyncio.wait({commit}, timeout=_patience_s(later))
@@ -172,6 +182,9 @@ class Runtime:
         if not durable and later:
             log.warning("store.not_durable", effects=[type(effect).__name__ for effect in later])
         for effect in later:
+            if isinstance(effect, KeepGrant):
+                self._run(replace(effect, kept=durable))  # the core is told either way
+                continue
             if not durable and _needs_durability(effect):
                 continue
             if isinstance(effect, Release | BeginLease) and _decision(effect) != self.state.decision:
@@ -188,8 +201,10 @@ class Runtime:
 
 
 def _needs_durability(effect: Effect) -> bool:
-    """A grant that the store does not hold could be used twice; only proof needs no store."""
-    return isinstance(effect, Release | BeginLease) and effect.basis is not Basis.PROOF
+    """A permit that the store does not hold could be used twice; proof and the override need no store."""
+    if isinstance(effect, KeepGrant):
+        return not effect.hurried
+    return isinstance(effect, Release | BeginLease) and effect.basis not in (Basis.PROOF, Basis.OVERRIDE)
 
 
 def _decision(effect: Release | BeginLease) -> int:
@@ -200,4 +215,5 @@ def _patience_s(later: list[Effect]) -> float | None:
     """How long effects wait for a slow or failed store; None: until it is durable, or refused."""
     if not later or any(_needs_durability(effect) for effect in later):
         return None
-    return PROOF_WAIT_S if any(isinstance(effect, Release | BeginLease) for effect in later) else POWER_WAIT_S
+    loosens = any(isinstance(effect, Release | BeginLease | KeepGrant) for effect in later)
+    return PROOF_WAIT_S if loosens else POWER_WAIT_S

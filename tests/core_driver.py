@@ -20,6 +20,8 @@ from agent.core.types import (
     DockStatus,
     Effect,
     Effects,
+    GrantKept,
+    KeepGrant,
     KeyPosition,
     Observation,
     Posture,
@@ -55,6 +57,10 @@ class Core:
         self.effects: list[Effect] = []
         self.remembered: Remembered | None = None
         self.last_proof = BootNs(-PROOF_PERIOD_MS * MS)
+        self.store = (
+            "works"  # "slow": not yet; "hangs" and "fails": only the hurried are told, that it was not
+        )
+        self.kept: Remembered | None = None  # what a next run would find
 
     def see(self, obs: Observation) -> Effects:
         """One step; the observation may be older than the time."""
@@ -64,8 +70,15 @@ class Core:
         for effect in made:
             if isinstance(effect, Remember):
                 self.remembered = effect.what
+                if self.store == "works":
+                    self.kept = effect.what
         due = next_deadline(self.state, self.policy)
         assert due is None or due > self.state.now, "a deadline must lie ahead of what was settled"
+        for effect in made:
+            if not isinstance(effect, KeepGrant) or self.store == "slow":
+                continue
+            if self.store == "works" or effect.hurried:
+                made += self.see(GrantKept(self.now, effect.number, self.store == "works"))
         return made
 
     def start(self, remembered: Remembered | None = None, boot_id: str = "boot") -> Effects:

@@ -7,6 +7,7 @@ and no more is done. What stirs a part is said by the part, next to what it deci
 
 from __future__ import annotations
 
+from agent.core import grants as grants_
 from agent.core import ignition as ignition_
 from agent.core import ignition_calm, lease
 from agent.core import power as power_
@@ -90,11 +91,12 @@ def due_at(state: State, policy: Policy) -> int:
 
 def _standing(state: State, policy: Policy) -> int:
     """The earliest deadline after the state's time that no evidence moves."""
-    times = [
+    times: list[int] = [
         *tether_.standing(state.tether, policy.tether),
         *ignition_calm.standing(state.ignition, policy.ignition),
         *power_.standing(state.power, policy.power),
         *lease.standing(state, policy),
+        *grants_.standing(state.grants, state.tether, policy.grants),
     ]
     if state.asleep_until is not None:
         times.append(state.asleep_until)

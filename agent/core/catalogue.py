@@ -39,7 +39,7 @@ ENFORCEMENT_CHANGED = RecordKind(
     (
         _count("decision", "running number of the change of enforcement"),
         _text("posture", "locked or usable", CONDUCT),
-        _text("basis", "what a loosening rests on: proof, hint or grant; empty for a lock"),
+        _text("basis", "what a loosening rests on: proof, hint, grant or override; empty for a lock"),
         *_DECISION,
     ),
 )  # fmt: skip
@@ -235,6 +235,54 @@ DOCK_TESTED = RecordKind(
         _text("left_out", "what was not tested, and why"),
         _count("round_trip_us", "middle time from a command to its answer", "us", "1", optional=True),
         _count("uid", "numeric user of the peer, from the kernel"),
+    ),
+)  # fmt: skip
+
+# --- use without proof ---
+
+GRANT_CHANGED = RecordKind(
+    "grant.changed", Stream.ALARM, 1,
+    "Account for every use without the dock by leave: who gave it, for how long, and how it ended.", YEAR,
+    (
+        _text("verdict", "the grant after the change: permit, code, override or none", CONDUCT),
+        _text("before", "the grant before the change"),
+        _text("rule", "identifier of the rule that decided"),
+        _text("because", "the rule in words"),
+        _text("evidence", "what is left of each grant, as JSON"),
+        _text("id", "id of the permit", optional=True),
+        _count("number", "number of the permit", optional=True),
+        _text("scope", "undocked, or any: in a foreign dock as well", optional=True),
+        _count("left_s", "time that is left of it, without the open slice", "s", optional=True),
+    ),
+)  # fmt: skip
+
+OVERRIDE_TAKEN = RecordKind(
+    "grant.override", Stream.ALARM, 1,
+    "Somebody took the safety override: to be looked at by a supervisor, every time.", YEAR,
+    (
+        _count("uid", "numeric user of the session that took it"),
+        _count("length_s", "how long it lasts", "s"),
+        _count("left", "overrides that are left"),
+    ),
+)  # fmt: skip
+
+GRANT_REFUSED = RecordKind(
+    "grant.refused", Stream.ALARM, 1,
+    "Show attempts to get leave that failed: altered or used permits, wrong codes, too many overrides.", YEAR,
+    (
+        _text("rule", "identifier of the rule that decided"),
+        _text("because", "the rule in words", CONDUCT),
+        _count("before", "refusals since the last such record, that have none of their own"),
+    ),
+)  # fmt: skip
+
+CODE_REQUESTED = RecordKind(
+    "grant.challenge", Stream.AUDIT, 1,
+    "A short code was asked for: to be compared with the control room's own log.", YEAR,
+    (
+        _text("challenge", "what the screen showed"),
+        _text("scope", "undocked, or any: in a foreign dock as well"),
+        _count("minutes", "powered time that was asked for", "min"),
     ),
 )  # fmt: skip
 

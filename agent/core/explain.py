@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.core import hints, ignition_evidence, tether
+from agent.core import grant_words, hints, ignition_evidence, tether
 from agent.core import power as power_
+from agent.core.grants import overrides_left
 from agent.core.ignition_words import crank_open
 from agent.core.policy import DockBit, Policy
-from agent.core.state import Ignition, Power, State, Tether, TetherState
+from agent.core.state import Grants, Ignition, Power, State, Tether, TetherState
 from agent.core.types import MS, SECOND, BootNs, Decision, Evidence
 
 TOPICS = ("tether", "ignition", "power")
@@ -27,6 +28,7 @@ def status(state: State, policy: Policy, now: BootNs) -> dict[str, Any]:
             }
             for hint in state.tether.hints
         },
+        "grants": _grants(state.grants, policy, now),
     }
 
 
@@ -39,7 +41,9 @@ def why(state: State, topic: str, policy: Policy, now: BootNs) -> dict[str, Any]
     seen: tuple[Evidence, ...]
     conflicts: tuple[str, ...] | None = None
     if topic == "tether":
-        decision, seen = state.tether.decision, tether.evidence(state.tether, now, policy.tether)
+        decision = state.tether.decision
+        seen = tether.evidence(state.tether, now, policy.tether)
+        seen += grant_words.evidence(state.grants, now, policy.grants)
         conflicts = _tether_conflicts(state.tether, policy, now)
     elif topic == "ignition":
         decision = state.ignition.decision
@@ -133,6 +137,37 @@ def _ignition(ignition: Ignition, policy: Policy, now: BootNs) -> dict[str, Any]
         "grade": ignition_evidence.graded(seen).value,
         "conflicts": [ignition.conflict] if ignition.conflict else [],
         "crank_window": crank_open(ignition, now, policy.ignition),
+    }
+
+
+def _grants(grants: Grants, policy: Policy, now: BootNs) -> dict[str, Any]:
+    memory, permit, challenge = grants.memory, grants.memory.permit, grants.challenge
+    shown = None
+    if permit is not None:
+        shown = {
+            "number": permit.number or None,  # None: a short code
+            "scope": permit.scope.value,
+            "s_left": grant_words.left_s(grants, now),
+            "boots": permit.boots,
+            "holds": now < grants.slice_until,
+        }
+    asked = None
+    if challenge is not None and now < challenge.until:
+        asked = {
+            "challenge": challenge.text,
+            "scope": challenge.scope.value,
+            "minutes": challenge.minutes,
+            "s_left": _ms(challenge.until - now) // 1000,
+        }
+    return {
+        "state": grant_words.name_of(grants, now),
+        "permit": shown,
+        "override_s_left": _ms(grants.override_until - now) // 1000,
+        "overrides_left": overrides_left(memory, policy.grants),
+        "challenge": asked,
+        "wrong_answers": memory.tries,
+        "code_wait_s": _ms(BootNs(memory.code_free_at - now)) // 1000,
+        "void": memory.void,
     }
 
 

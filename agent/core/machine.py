@@ -6,15 +6,18 @@ power, tether and enforcement are settled, because each looks at the one before 
 
 from __future__ import annotations
 
+from agent.core import grants as grants_
 from agent.core import hints
 from agent.core import ignition as ignition_
 from agent.core import lease as lease_
 from agent.core import outputs as outputs_
 from agent.core import power as power_
+from agent.core import requests as requests_
 from agent.core import tether as tether_
 from agent.core.calm import due_at, refreshed, settled
 from agent.core.catalogue import ENFORCEMENT_CHANGED, GUARD_CHANGED, LOCK_OUTCOME, USED_WHILE_LOCKED
 from agent.core.evolve import evolve
+from agent.core.grant_words import evidence
 from agent.core.ignition_words import crank_open
 from agent.core.notes import evidence_text
 from agent.core.policy import Policy
@@ -102,6 +105,7 @@ def last_words(state: State, at: BootNs) -> Remembered:
         decision=state.decision,
         run_on_since=power.run_on_since,
         shutdown_requested=power.mode is PowerMode.POWERING_OFF,
+        grants=state.grants.memory,
     )
 
 
@@ -126,6 +130,9 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
     match obs:
         case Started() if not state.started:
             state = start(state, obs, policy)
+            grants, ended = grants_.begin(state.grants, obs, now, policy.grants)
+            state = evolve(state, grants=grants)
+            effects += ended
             effects.append(Explain(state.tether.decision))
             if state.posture is Posture.LOCKED:
                 # Asked for at every start: this run's enforcement does not know yet that it is to lock.
@@ -160,6 +167,10 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             state = _lock(state, cause, state.tether.state, effects)
             state = evolve(state, power=power_.locked(state.power, now))
             return lease_.settle(state, policy, effects)
+        case _ if state.started:
+            grants, made = requests_.hear(state.grants, obs, now, policy.grants)
+            effects += made
+            return state if grants is state.grants else evolve(state, grants=grants)
         case _:
             return state
 
@@ -201,8 +212,15 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     tether, made = hints.settle(tether, now, policy.tether, proven=proven, cranking=cranking)
     effects += made
     before, posture = state.tether.state, state.posture
+    grants, granted = grants_.settle(state.grants, now, tether, before, policy.grants, asleep=asleep)
+    effects += granted
+    hold = grants_.running(grants, now, asleep=asleep)
+    if hold != tether.grants:
+        tether = evolve(tether, grants=hold)
     if tether is not state.tether or ignition is not state.ignition or power is not state.power:
         state = evolve(state, ignition=ignition, power=power, tether=tether)
+    if grants is not state.grants:
+        state = evolve(state, grants=grants)
     state = _enforce(state, before, policy, effects)
     if state.posture is not posture:
         power = power_.locked(state.power, None if state.posture is Posture.USABLE else now)
@@ -219,13 +237,10 @@ def _enforce(state: State, before: TetherState, policy: Policy, effects: list[Ef
     usable = tether_.usable(state.tether, state.now) and not lease_.unguarded(state, policy)
     if usable == (state.posture is Posture.USABLE):
         return state
-    cause = lease_.cause(state, policy)
+    cause = _cause(state, before, usable, policy)
     if not usable:
         return _lock(state, cause, before, effects)
-    held = state.tether.state in (TetherState.TETHERED, TetherState.UNCERTAIN)
-    basis = Basis.PROOF if held else Basis.GRANT
-    if held and cause.rule == BY_HINT:
-        basis = Basis.HINT
+    basis = _basis(state)
     state = evolve(state, posture=Posture.USABLE, basis=basis, decision=state.decision + 1)
     effects.append(Release(state.decision, cause, basis))
     effects.append(_changed(state, cause, before))
@@ -253,6 +268,28 @@ def _changed(state: State, cause: Decision, before: TetherState) -> Write:
         evidence=evidence_text(cause),
     )
     return Write(record)
+
+
+def _basis(state: State) -> Basis:
+    """What a tablet that is usable rests on."""
+    if state.tether.state in (TetherState.TETHERED, TetherState.UNCERTAIN):
+        return Basis.HINT if state.tether.decision.rule == BY_HINT else Basis.PROOF
+    return Basis.OVERRIDE if state.now < state.grants.override_until else Basis.GRANT
+
+
+def _cause(state: State, before: TetherState, usable: bool, policy: Policy) -> Decision:
+    """The tether's decision, unless the tablet rests on a grant, or did and the tether is as it was."""
+    tether, grants, now = state.tether, state.grants, state.now
+    if lease_.unguarded(state, policy):
+        return lease_.cause(state, policy)
+    if usable:
+        return tether.decision if _basis(state) in (Basis.PROOF, Basis.HINT) else grants.decision
+    if tether.state is not before or state.basis in (None, Basis.PROOF, Basis.HINT):
+        return tether.decision
+    if grants.decision.at == now:
+        return grants.decision
+    because = "the tablet goes to sleep; nothing is granted in a sleep"
+    return Decision("grant", "none", "grant.sleep", because, now, evidence(grants, now, policy.grants))
 
 
 def _drive(state: State, policy: Policy, obs: Observation | None, effects: list[Effect]) -> State:
@@ -304,4 +341,5 @@ def _material(memory: Remembered) -> tuple[object, ...]:
         memory.decision,
         memory.run_on_since,
         memory.shutdown_requested,
+        memory.grants,
     )

@@ -308,6 +308,47 @@ class LeasePolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class GrantPolicy:
+    """Use without proof by leave: permits, short codes and the safety override."""
+
+    slice_s: Annotated[
+        int,
+        Bounds("A permit's time is committed in slices of this, before use.", "s", "2-behaviour", 10, 600),
+    ] = 60
+    lead_s: Annotated[
+        int, Bounds("The next slice is taken this long before the end of the last.", "s", "ours", 1, 60)
+    ] = 10
+    boot_cost_s: Annotated[
+        int, Bounds("A boot costs a permit this, beside its open slice.", "s", "2-behaviour", 0, HOUR_S)
+    ] = 600
+    boots: Annotated[
+        int, Bounds("A permit ends at this boot after it was loaded.", "1", "2-behaviour", 1, 10)
+    ] = 3
+    permit_max_min: Annotated[int, Bounds("A permit of more is refused.", "min", "ours", 1, 7 * 24 * 60)] = (
+        24 * 60
+    )
+    code_max_min: Annotated[int, Bounds("A short code for more is refused.", "min", "ours", 1, 24 * 60)] = 240
+    challenge_s: Annotated[
+        int, Bounds("A challenge can be answered for this long.", "s", "ours", 30, HOUR_S)
+    ] = 900
+    tries: Annotated[
+        int,
+        Bounds("Wrong answers to challenges before each further one has to wait.", "1", "2-behaviour", 1, 20),
+    ] = 5
+    delay_s: Annotated[
+        int, Bounds("The first such wait; each further one is twice as long.", "s", "ours", 1, HOUR_S)
+    ] = 60
+    delay_max_s: Annotated[int, Bounds("The longest such wait.", "s", "ours", 1, DAY_S)] = 4 * HOUR_S
+    override_s: Annotated[
+        int, Bounds("A safety override lasts this long.", "s", "2-behaviour", 60, HOUR_S)
+    ] = 900
+    overrides: Annotated[int, Bounds("Safety overrides between two refills.", "1", "2-behaviour", 0, 10)] = 2
+    refill_s: Annotated[
+        int, Bounds("TETHERED without a break for this long refills them.", "s", "2-behaviour", 60, DAY_S)
+    ] = HOUR_S
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Everything the core decides by."""
 
@@ -315,6 +356,7 @@ class Policy:
     ignition: IgnitionPolicy = IgnitionPolicy()
     power: PowerPolicy = PowerPolicy()
     lease: LeasePolicy = LeasePolicy()
+    grants: GrantPolicy = GrantPolicy()
 
 
 LOCKED_OFF_LEAST_S = 60  # ours
@@ -331,6 +373,8 @@ def problems(policy: Policy) -> list[str]:
         ("power", "restore_mv", "warn_mv", 1),
         ("power", "max_s", "run_on_s", 1),
         ("power", "floor_percent", "hard_floor_percent", 1),
+        ("grants", "slice_s", "lead_s", 1),
+        ("grants", "delay_max_s", "delay_s", 0),
     )
     found = []
     for section, high, low, gap in rules:

@@ -21,7 +21,10 @@ def start(state: State, obs: Started, policy: Policy) -> State:
     now = state.now
     memory = obs.remembered or Remembered()
     same_boot = memory.boot_id == obs.boot_id
-    was_usable = obs.remembered is None or memory.tether in _USABLE
+    # A grant that was open may have held the tablet; one that lapsed is not remembered as open.
+    leave = memory.grants
+    granted = bool(leave.override_until or (leave.permit is not None and leave.permit.until))
+    was_usable = obs.remembered is None or memory.tether in _USABLE or granted
     return evolve(
         state,
         started=True,

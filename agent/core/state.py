@@ -20,9 +20,11 @@ from agent.core.types import (
     DockHint,
     DockStatus,
     DriveOutputs,
+    GrantMemory,
     KeyPosition,
     Posture,
     Remembered,
+    Scope,
     TabletPower,
 )
 
@@ -55,10 +57,14 @@ class TetherState(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Leave to use the tablet without proof until a time. Nothing makes one yet (permits, override)."""
+    """Leave to use the tablet without proof until a time; made by agent/core/grants.py."""
 
     name: str
     until: BootNs
+    foreign: bool = True  # in a foreign dock as well
+
+    def covers(self, state: TetherState, now: BootNs) -> bool:
+        return now < self.until and (self.foreign or state is not TetherState.FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +204,60 @@ class Power:
     recorded_at: BootNs | None = None  # last power sample
 
 
+# --- grants ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What the screen shows to an officer who asks for a short code."""
+
+    text: str
+    scope: Scope
+    minutes: int
+    until: BootNs
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What waits for its commit before it counts. ``before`` is what stands again if it cannot be kept."""
+
+    number: int  # of its ``KeepGrant``
+    what: str  # "permit", "code", "slice", "override", "try"
+    before: GrantMemory
+    patience: BootNs  # when waiting for the store is over
+    until: BootNs = BOOT  # of the override that is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of the last request, for whoever made it."""
+
+    what: str  # "permit", "code", "override", "challenge", "revoke", "refill"
+    given: bool
+    rule: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Grants:
+    decision: Decision
+    memory: GrantMemory = field(default_factory=GrantMemory)
+    slice_until: BootNs = BOOT  # end of what is durably taken from the permit
+    slice_scope: Scope = Scope.UNDOCKED
+    override_until: BootNs = BOOT
+    challenge: Challenge | None = None
+    ask: Ask | None = None
+    asked: int = 0  # number of the last ``KeepGrant``
+    answer: Answer | None = None  # None: nothing was asked, or it waits for its commit
+    store_ok: bool = True
+    emergency_spent: bool = False  # the override that needs no store was taken in this boot
+    refused_at: BootNs | None = None  # last record of a refusal
+    unsaid: int = 0  # refusals since, that left no record of their own
+
+
+NO_GRANTS = Grants(decision=Decision("grant", "none", "grant.none", "nothing was granted", BOOT))
+
+
 # --- the whole ------------------------------------------------------------------------------------
 
 RELEASED = DriveOutputs(latch=False, led=False, buzzer=False, power_hold=True, supply_enable=True)
@@ -238,6 +298,7 @@ class State:
     outputs_told: tuple[tuple[str, CommandOutcome], ...] = ()  # docks and answers recorded since then
     lease_until: BootNs | None = None  # as last given; BOOT is "ended", None "nothing said in this run"
     unguarded_since: BootNs | None = None  # the guard is known to be gone
+    grants: Grants = NO_GRANTS
     remembered: Remembered = field(default_factory=Remembered)  # as last handed out
     # These follow from the rest. A copy by ``dataclasses.replace`` is without them, and settled in full.
     calm: Calm | None = field(default=None, init=False, compare=False, repr=False)

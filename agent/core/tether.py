@@ -212,12 +212,17 @@ def usable(tether: Tether, now: BootNs) -> bool:
         case TetherState.UNCERTAIN if now < ride_through_end(tether):
             return True
         case _:
-            return any(now < grant.until for grant in tether.grants)
+            return granted(tether, now)
+
+
+def granted(tether: Tether, now: BootNs) -> bool:
+    """A grant holds that covers this state."""
+    return any(grant.covers(tether.state, now) for grant in tether.grants)
 
 
 def alarm(tether: Tether, now: BootNs, *, asleep: bool) -> bool:
     """LED and buzzer: restricted or foreign, or no evidence once the start allowance is over."""
-    if any(now < grant.until for grant in tether.grants):
+    if granted(tether, now):
         return False
     waited = tether.state is UNKNOWN and not asleep and now >= tether.alarm_from
     return waited or tether.state in (RESTRICTED, FOREIGN)

@@ -116,6 +116,53 @@ class Observation:
     at: BootNs
 
 
+class Scope(enum.Enum):
+    """Which restriction a permit lifts."""
+
+    UNDOCKED = "undocked"  # all but a foreign dock
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """A permit in use, as it is remembered. Time is taken from ``left_ns`` before it is used.
+
+    ``until`` is the end of the slice that was taken last, on the clock of the boot that took it.
+    """
+
+    id: str  # empty for a short code
+    number: int  # orders the documents of the authority; 0 for a short code
+    scope: Scope
+    left_ns: int
+    until: int = 0
+    boots: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UsedDocument:
+    number: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantMemory:
+    """What of the grants outlives a restart.
+
+    ``used`` are documents that must not be used again, and so is each whose number is not above ``floor``.
+    ``overrides``: how many are left; None: all. ``override_until`` and ``code_free_at`` mean something only
+    within the boot that wrote them.
+    """
+
+    permit: Permit | None = None
+    used: tuple[UsedDocument, ...] = ()
+    floor: int = 0
+    overrides: int | None = None
+    override_until: int = 0
+    void: bool = False  # no grant until proof or a word of the depot
+    tries: int = 0  # wrong answers since the last right one
+    code_free_at: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Remembered:
     """What of the state outlives a restart, as last committed. A restart grants nothing new.
@@ -134,6 +181,7 @@ class Remembered:
     decision: int = 0
     run_on_since: int | None = None
     shutdown_requested: bool = False
+    grants: GrantMemory = field(default_factory=GrantMemory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +199,15 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Started(Observation):
-    """The first observation of each run of the agent."""
+    """The first observation of each run of the agent.
+
+    ``emergency_spent``: an override was taken in this boot that no store could record.
+    """
 
     boot_id: str
     remembered: Remembered | None  # None: nothing readable, which is treated as nothing granted
     lease: Lease | None = None  # that an earlier run gave, and which still runs
+    emergency_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,6 +396,86 @@ class StoreHealth(Observation):
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class StoreRenewed(Observation):
+    """The store's file was damaged, salvaged or restored: what it remembered may be gone, or old."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DepotContact(Observation):
+    """The depot said something under its own key."""
+
+
+# What is asked of the grants. Signatures, codes and sessions were checked outside; no secret is in here.
+
+
+@dataclass(frozen=True, slots=True)
+class PermitPresented(Observation):
+    """A permit for this tablet with a good signature. Whether it was used before is for the core to say."""
+
+    id: str
+    number: int
+    scope: Scope
+    minutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRefused(Observation):
+    """A document that is damaged, altered, for another tablet or by another key."""
+
+    reason: str  # stable word
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeRequested(Observation):
+    """A challenge was made for an officer who asks for a short code."""
+
+    challenge: str
+    scope: Scope
+    minutes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CodeAnswered(Observation):
+    """An answer to the challenge was typed; ``right`` is the verdict of the comparison."""
+
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideTaken(Observation):
+    """The officer, logged in at the tablet, takes the safety override."""
+
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantsRevoked(Observation):
+    """Permits are over: by root (``upto`` None: with the override), or signed, up to a number."""
+
+    by: str  # "root", "document"
+    upto: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OverrideRefilled(Observation):
+    """A signed word gives the full number of overrides again."""
+
+    id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantKept(Observation):
+    """What came of a ``KeepGrant``."""
+
+    number: int
+    kept: bool
+
+
 # --- what the core decides ------------------------------------------------------------------------
 
 
@@ -353,11 +485,12 @@ class Posture(enum.Enum):
 
 
 class Basis(enum.Enum):
-    """What a loosening rests on: proof may pass a failed store, nothing else may."""
+    """What a loosening rests on: proof and the override may pass a failed store, nothing else may."""
 
     PROOF = "proof"
     HINT = "hint"  # a dock without a key, which policy explicitly lets stand for proof
     GRANT = "grant"
+    OVERRIDE = "override"  # was kept before it counts, or once a boot could not be: passes like proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +611,19 @@ class Remember(Effect):
     """Commit what outlives a restart, in the same transaction as the step's records."""
 
     what: Remembered
+
+
+@dataclass(frozen=True, slots=True)
+class KeepGrant(Effect):
+    """Say, by ``GrantKept``, when this step's records and memory are durable. No grant counts before.
+
+    ``hurried``: a store that is slow or fails must be told of too. ``kept`` is filled in by the runtime.
+    """
+
+    order: ClassVar[Order] = Order.AFTER_COMMIT
+    number: int
+    hurried: bool
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from agent.core import tether_rules
 from agent.core.catalogue import ENFORCEMENT_CHANGED, FOREIGN_DOCK, LOCK_OUTCOME, USED_WHILE_LOCKED
 from agent.core.machine import last_words
 from agent.core.policy import DockBit, Policy, TetherPolicy, Wire
-from agent.core.state import Grant, TetherState
+from agent.core.state import TetherState
 from agent.core.tether_rules import Finding
 from agent.core.types import (
     MS,
@@ -465,19 +465,6 @@ def test_the_outcome_of_a_lock_is_recorded() -> None:
     assert record.as_dict() == {
         "decision": 7, "action": "logind", "ok": False, "took_us": 2500, "detail": "not locked",
     }  # fmt: skip
-
-
-def test_a_grant_makes_usable_until_it_ends() -> None:
-    core = core_in(RESTRICTED)
-    grant = Grant("override", BootNs(core.now + 60 * SECOND))
-    core.state = replace(core.state, tether=replace(core.state.tether, grants=(grant,)))
-    made = core.see(LockOutcome(core.now, 1, "console", ok=True, took_ns=0, detail=""))
-    assert [effect.basis for effect in made if isinstance(effect, Release)] == [Basis.GRANT]
-    assert not core.state.outputs.buzzer
-    core.run(59.9)
-    assert core.usable()
-    core.run(0.1)
-    assert not core.usable()
 
 
 @pytest.mark.parametrize("bit", DockBit)
