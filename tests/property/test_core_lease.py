@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.core.catalogue import ENFORCEMENT_CHANGED
 from agent.core.machine import last_words, next_deadline, step
 from agent.core.policy import LeasePolicy, Policy, TetherPolicy
-from agent.core.state import BOOT, Grant, State, TetherState, initial
+from agent.core.state import BOOT, State, TetherState, initial
 from agent.core.types import (
     MS,
     SECOND,
@@ -29,11 +29,13 @@ from agent.core.types import (
     Lease,
     Lock,
     Observation,
+    PermitPresented,
     Posture,
     Release,
     Remember,
     Remembered,
     RenewLease,
+    Scope,
     SignalKind,
     Started,
 )
@@ -349,10 +351,9 @@ def test_a_loss_that_cranking_extends_has_a_lease_for_all_of_it_once_it_is_commi
 
 def test_a_grant_is_lent_in_pieces_that_are_renewed_in_time() -> None:
     core = Core(Policy(lease=LeasePolicy(grant_ms=10_000)))
-    core.start()
+    core.start(Remembered("boot", "restricted"))
     until = BootNs(core.now + 60 * SECOND)
-    core.state = replace(core.state, tether=replace(core.state.tether, grants=(Grant("permit", until),)))
-    core.see(DeadlineReached(core.now))
+    core.see(PermitPresented(core.now, "id", 1, Scope.ANY, 1))
     (begun,) = core.made(BeginLease)
     assert begun.lease.until == core.now + 10 * SECOND
     core.run(59.9)
