@@ -36,7 +36,8 @@ from agent.dock_verbs import DockVerbs
 from agent.effects import NoFleet
 from agent.enforcement.base import EnforcementAction, SettingsError, Surroundings
 from agent.enforcement.chain import Chain
-from agent.life import Docking, Fleet, Hooks, NoGuard, Parts, Port
+from agent.guard_link import GuardLink
+from agent.life import Docking, Fleet, Guard, Hooks, NoGuard, Parts, Port
 from agent.pairings import FOLDER as PAIRINGS
 from agent.pairings import PairingError, Pairings, read_key
 from agent.power_actions import LogindPower, PowerActions
@@ -96,6 +97,7 @@ class Builder:
         buses = self._buses()
         supplies = PowerSupply(Path(self._settings.paths.power_supply), self._hooks.observe, boot_now)
         queue, fleet, sync_status = self._queue_and_fleet()
+        guard = self._guard()
         udev = self._hotplug()
         udev.subscribe("power_supply", lambda _event: supplies.changed())
 
@@ -112,11 +114,12 @@ class Builder:
             [bay],
             ports,
             fleet,
-            NoGuard(),
+            guard,
             {
                 "docks": bay.counters,
                 "can": lambda: {name: bus.status() for name, bus in buses.items()},
                 "enforcement": chain.status,
+                "guard": guard.status,
                 "power_actions": power.status,
                 "sync": sync_status,
             },
@@ -137,6 +140,12 @@ class Builder:
             make: Any = registry.load(registry.ENFORCEMENT, name)
             actions.append(make(chosen.settings.get(name, {}), around))
         return actions
+
+    def _guard(self) -> Guard:
+        chosen = self._settings.guard
+        if not chosen.enabled:
+            return NoGuard()
+        return GuardLink(Path(chosen.socket), self._hooks.observe, boot_now)
 
     def _power(self, around: Surroundings) -> PowerActions:
         if self._settings.enforcement.power == "console":

@@ -116,6 +116,13 @@ class Enforcement(Section, frozen=True, kw_only=True):
     ] = "logind"
 
 
+class Guard(Section, frozen=True, kw_only=True):
+    """The second process, which locks the tablet when the agent does not."""
+
+    enabled: Annotated[bool, _doc("Lend use through the guard; false only where none is installed.")] = True
+    socket: Annotated[FilePath, _doc("Where the guard listens.")] = "/run/ivma-guard/guard.sock"
+
+
 class Tls(Section, frozen=True, kw_only=True):
     ca_file: Annotated[FilePath, _doc("Certificate of the authority that signed the broker's certificate.")]
     cert_file: Annotated[FilePath, _doc("The tablet's certificate.")]
@@ -186,6 +193,7 @@ class Settings(Section, frozen=True, kw_only=True):
     can: Annotated[list[Can], _doc("The vehicle's buses; listened to, never sent on.", max_length=4)] = []
     vehicle: Annotated[Vehicle, _doc("What the vehicle's CAN frames mean.")] = Vehicle()
     enforcement: Annotated[Enforcement, _doc("What a lock does.")] = Enforcement()
+    guard: Annotated[Guard, _doc("Who locks when the agent cannot.")] = Guard()
     sync: Annotated[Sync | None, _doc("The way to the fleet. Left out: records stay on the tablet.")] = None
     store: Annotated[Store, _doc("The durable queue.")] = Store()
     trace: Annotated[Trace, _doc("The black box.")] = Trace()
@@ -247,6 +255,8 @@ def parse(raw: bytes, name: str = "configuration") -> Config:
         raise ConfigError(f"{name}: {_readable(error, data)}") from None
     policy = _policy(settings.policy)
     problems = [*_cross_field(settings), *core_policy.problems(policy)]
+    if policy.lease.unguarded_s and not settings.guard.enabled:
+        problems.append("`policy.lease.unguarded_s` locks without the guard, and `guard.enabled` is false")
     if problems:
         raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
     return Config(settings, policy, hashlib.sha256(raw).hexdigest()[:16])

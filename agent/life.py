@@ -26,6 +26,7 @@ from agent.core.types import (
     BootNs,
     Decision,
     Effect,
+    GuardState,
     Lease,
     Observation,
     Remembered,
@@ -81,6 +82,7 @@ class Greeting:
 
     lease: Lease | None = None
     locked: tuple[int, str] | None = None  # decision of the lease that ran out, rule
+    absent: str = ""  # why there is none, though there should be one
 
 
 class Guard(LeaseHolder, Protocol):
@@ -233,6 +235,8 @@ class Life:
             parts.bus.start()
         runtime.arm_with(self._timer(runtime.deadline))
         runtime.observe(Started(self._now(), self._identity.boot_id, remembered, greeting.lease))
+        if greeting.absent:
+            runtime.observe(GuardState(self._now(), False, greeting.absent))
         if opened.problem is not None:
             self.store_health(False, opened.problem)
         for port in (*parts.docks, *parts.ports):

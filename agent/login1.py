@@ -7,41 +7,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from jeepney import DBusAddress, Message, Properties, new_method_call
 
 from agent.core.types import PowerVerb
 from agent.dbus import Bus, CallRefused, Reply
 from agent.dbus_wire import RemoteProtocolError
+from agent.login1_words import (
+    MANAGER,
+    NAME,
+    PROPERTIES,
+    ROOT,
+    SESSION,
+    SESSIONS_MAX,
+    Session,
+    session_of,
+)
 
-NAME = "org.freedesktop.login1"
-MANAGER = "org.freedesktop.login1.Manager"
-SESSION = "org.freedesktop.login1.Session"
-PROPERTIES = "org.freedesktop.DBus.Properties"
-ROOT = "/org/freedesktop/login1"
 _MANAGER = DBusAddress(ROOT, bus_name=NAME, interface=MANAGER)
-SESSIONS_MAX = 64  # ours; logind itself stops at 8192 (SessionsMax)
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One session as logind describes it; ``locked`` is LockedHint, a hint that its owner can set."""
-
-    id: str
-    path: str
-    user: str
-    kind: str  # logind's Class: user, greeter, lock-screen, background, manager, ...
-    seat: str
-    remote: bool
-    closing: bool
-    locked: bool
-
-    @property
-    def on_the_tablet(self) -> bool:
-        """Whether a person at the tablet can use it: a user's own session, not over the network."""
-        return self.kind.startswith("user") and not self.remote and not self.closing
 
 
 class Login1:
@@ -98,7 +81,10 @@ class Login1:
                 (values,) = await call
             except CallRefused:
                 continue
-            found.append(_session(session_id, path, values))
+            try:
+                found.append(session_of(session_id, path, values))
+            except ValueError as error:
+                raise RemoteProtocolError(str(error)) from None
         return found
 
     async def inhibit(self, what: str, why: str) -> int:
@@ -118,19 +104,3 @@ class Login1:
 
 
 _LOCK_ALL = new_method_call(_MANAGER, "LockSessions")
-
-
-def _session(session_id: str, path: str, values: dict[str, tuple[str, Any]]) -> Session:
-    try:
-        return Session(
-            id=session_id,
-            path=path,
-            user=str(values["Name"][1]),
-            kind=str(values["Class"][1]),
-            seat=str(values["Seat"][1][0]),
-            remote=bool(values["Remote"][1]),
-            closing=values["State"][1] == "closing",
-            locked=bool(values["LockedHint"][1]),
-        )
-    except (KeyError, IndexError, TypeError) as missing:
-        raise RemoteProtocolError(f"session {session_id}: logind gave no usable {missing}") from missing

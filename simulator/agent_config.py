@@ -81,6 +81,10 @@ class Layout:
         return self.root / "can.sock"
 
     @property
+    def guard(self) -> Path:
+        return self.root / "run-guard"
+
+    @property
     def control(self) -> Path:
         return self.runtime / "control.sock"
 
@@ -120,6 +124,7 @@ def tables(layout: Layout, pairing: Pairing, profile: str, broker_port: int) -> 
             "depot_key_file": layout.keys / "depot.pub",
             "fleet_key_file": layout.keys / "fleet.pub",
         },
+        "guard": {"enabled": False, "socket": layout.guard / "guard.sock"},
         "store": {"telemetry_commit_s": 1},
     }
 

@@ -47,9 +47,11 @@ class Options:
 
     broker: str | None = None
     dbus: bool = True
+    guard: bool = True  # where there is a D-Bus; without one it has nothing to lock by
     seed: int = 1
     profile: str = "vw-mqb"
     policy: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the agent, beside the system's
 
 
 def boot_now() -> BootNs:
@@ -95,6 +97,7 @@ class Rig:
         self.network: FaultProxy
         self.depot: Child
         self.agent: Child
+        self.guard: Child | None = None
 
     # --- life -------------------------------------------------------------------------------------
 
@@ -156,13 +159,16 @@ class Rig:
         await self.system.start()
         config = tables(self.layout, self.pairing, self.options.profile, self.network.port)
         config["enforcement"] = self.system.enforcement
+        if self.options.dbus and self.options.guard:
+            config["guard"]["enabled"] = True
+            self._make_guard()
         config["policy"] = merged(SHORT_TIMES, self.options.policy)
         self.layout.config.write_text(document(config))
         self.agent = Child(
             "agent",
             _python("agent", "run", "--config", self.layout.config),
             self._log("agent"),
-            env=self.system.environment,
+            env={**self.system.environment, **self.options.environment},
             on_line=self.system.line,
         )
         self._exit.push_async_callback(self._stop_agent)
@@ -172,6 +178,16 @@ class Rig:
         self.spawn(self._compare())
         self._exit.push_async_callback(self.world.stop)
         self.world.start()  # and with the dock's supply the tablet
+
+    def _make_guard(self) -> None:
+        self.layout.guard.mkdir(mode=0o755, exist_ok=True)
+        self.guard = Child(
+            "guard",
+            _python("agent.guard", "--folder", self.layout.guard, "--exempt", self.folder / "maintenance"),
+            self._log("guard"),
+            env=self.system.environment,
+        )
+        self._exit.push_async_callback(self._stop_guard)
 
     def _depot_said(self, line: str) -> None:
         if DEPOT_READY in line:
@@ -208,15 +224,20 @@ class Rig:
         tablet = self.world.tablet
         if tablet.power is Power.SUSPENDED:
             tablet.power = Power.ON
-            self.agent.signal(signal.SIGCONT)
+            for process in self._tablet_processes():
+                process.signal(signal.SIGCONT)
             self.system.resumed()
             return
         tablet.power = Power.ON
         self.layout.boot_id.write_text(f"{uuid.uuid4()}\n")
-        for left in self.layout.runtime.iterdir():
-            left.unlink()  # /run is empty after a boot
+        for folder in (self.layout.runtime, self.layout.guard):
+            if folder.exists():
+                for left in folder.iterdir():
+                    left.unlink()  # /run is empty after a boot
         await asyncio.sleep(BOOT_S)
         await self.system.boot()
+        if self.guard is not None:
+            await self.guard.start()
         await self.agent.start()
         self.spawn(self._agent_starts())
 
@@ -238,12 +259,24 @@ class Rig:
 
     async def _suspend(self) -> None:
         self.world.tablet.power = Power.SUSPENDED
-        self.agent.signal(signal.SIGSTOP)
+        for process in self._tablet_processes():
+            process.signal(signal.SIGSTOP)
+
+    def _tablet_processes(self) -> list[Child]:
+        """Everything of ours that runs on the tablet, the guard first."""
+        return [self.agent] if self.guard is None else [self.guard, self.agent]
 
     async def _power_off(self) -> None:
         await self.agent.stop()
+        if self.guard is not None:
+            await self.guard.stop()
         self.system.log_out()
         self.world.tablet.power = Power.OFF
+
+    async def _stop_guard(self) -> None:
+        if self.guard is not None:
+            self.guard.signal(signal.SIGCONT)
+            await self.guard.stop()
 
     async def _stop_agent(self) -> None:
         self.agent.signal(signal.SIGCONT)

@@ -77,14 +77,27 @@ class LogindSystem:
     async def boot(self) -> None:
         if self.double is not None:
             await self.double.stop()
-        self.double = LogindDouble(
+        self.double = self._make()
+        await self.double.start()
+        self.double.add(SimSession(SESSION))
+
+    async def restart_bus(self) -> None:
+        """dbus-daemon ends and starts anew: everybody is cut off, and logind comes back with its sessions."""
+        sessions = self._running.sessions
+        await self._running.stop()
+        await self._bus.stop()
+        await self._bus.start()
+        self.double = self._make()
+        self.double.sessions = sessions
+        await self.double.start()
+
+    def _make(self) -> LogindDouble:
+        return LogindDouble(
             self._bus.address,
             on_call=self._called,
             on_power=self._on_power,
             inhibit_delay_max_s=INHIBIT_DELAY_MAX_S,
         )
-        await self.double.start()
-        self.double.add(SimSession(SESSION))
 
     def log_out(self) -> None:
         for session in self._sessions:

@@ -29,6 +29,7 @@ def bare(folder: Path, **over: Any) -> dict[str, Any]:
         "device": {"fleet": "test", "name": "tablet-1"},
         "paths": {"state_dir": folder / "state", "runtime_dir": folder / "run"},
         "enforcement": {"actions": ["console"], "power": "console"},
+        "guard": {"enabled": False},
         **over,
     }
 

@@ -13,7 +13,8 @@ from typing import TypeVar
 from agent.core.types import Basis, BootNs, Decision, Lock, Observation, Release
 from agent.dbus import Bus
 from agent.enforcement.base import Surroundings
-from agent.login1 import NAME, Login1
+from agent.login1 import Login1
+from agent.login1_words import NAME
 from simulator.logind import Call, LogindDouble
 from simulator.private_bus import PrivateBus
 from tests.system import need

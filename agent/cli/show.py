@@ -51,6 +51,8 @@ def _problems(status: Mapping[str, Any]) -> list[str]:
     for name, action in status.get("enforcement", {}).get("actions", {}).items():
         if action.get("ok") is False:
             problems.append(f"{name} could not verify the lock: {text.word(action.get('detail'))}")
+    if (guard := status.get("guard")) is not None and not guard["present"]:
+        problems.append("the guard is not there: nobody locks if the agent dies; look at ivma-guard.service")
     if status.get("store", {}).get("ok") is False:
         problems.append(f"records wait in memory: {text.word(status['store'].get('detail'))}")
     return problems

@@ -243,19 +243,19 @@ def _enforce(state: State, before: TetherState, policy: Policy, effects: list[Ef
     basis = _basis(state)
     state = evolve(state, posture=Posture.USABLE, basis=basis, decision=state.decision + 1)
     effects.append(Release(state.decision, cause, basis))
-    effects.append(_changed(state, cause, before))
+    effects += _changed(state, cause, before, effects)
     return state
 
 
 def _lock(state: State, cause: Decision, before: TetherState, effects: list[Effect]) -> State:
     state = evolve(state, posture=Posture.LOCKED, basis=None, decision=state.decision + 1)
     effects.insert(0, Lock(state.decision, cause))  # ahead of whatever else this step asks for
-    effects.append(_changed(state, cause, before))
+    effects += _changed(state, cause, before, effects)
     return state
 
 
-def _changed(state: State, cause: Decision, before: TetherState) -> Write:
-    """The record of a change of enforcement."""
+def _changed(state: State, cause: Decision, before: TetherState, made: list[Effect]) -> list[Effect]:
+    """The record of a change of enforcement, and its explanation unless that was made already."""
     record = ENFORCEMENT_CHANGED.make(
         state.now,
         decision=state.decision,
@@ -267,7 +267,8 @@ def _changed(state: State, cause: Decision, before: TetherState) -> Write:
         because=cause.because,
         evidence=evidence_text(cause),
     )
-    return Write(record)
+    explained = any(isinstance(effect, Explain) and effect.decision is cause for effect in made)
+    return [Write(record)] if explained else [Explain(cause), Write(record)]
 
 
 def _basis(state: State) -> Basis:

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import ClassVar, NewType
+from typing import ClassVar
 
+from agent.core.basics import MINUTE as MINUTE
+from agent.core.basics import MS as MS
+from agent.core.basics import SECOND as SECOND
+from agent.core.basics import BootNs as BootNs
+from agent.core.basics import Lease as Lease
 from agent.core.records import Record
-
-BootNs = NewType("BootNs", int)
-MS = 1_000_000
-SECOND = 1_000_000_000
-MINUTE = 60 * SECOND
-
 
 # --- what is reported about the world -------------------------------------------------------------
 
@@ -182,19 +181,6 @@ class Remembered:
     run_on_since: int | None = None
     shutdown_requested: bool = False
     grants: GrantMemory = field(default_factory=GrantMemory)
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """Leave to use the tablet until a time, as the guard holds it; the guard locks when it runs out.
-
-    ``decision`` is the change of enforcement that made the tablet usable, ``evidence_at`` the last full
-    evidence that the agent had when it gave the lease.
-    """
-
-    decision: int
-    until: BootNs
-    evidence_at: BootNs
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from agent.core.types import SECOND, BootNs, Lock, LockOutcome, Release, UsedWhi
 from agent.dbus import BusDown
 from agent.dbus_wire import BusError
 from agent.enforcement.base import EnforcementAction, Outcome, SettingsError, Surroundings
-from agent.login1 import Login1, Session
+from agent.login1 import Login1
+from agent.login1_words import Session
 
 ATTEMPTS = 3  # ours: the screen lockers that lose a request lose the first one, at start
 READ_SPACING_S = 0.02  # ours: a session that flaps its hint must not keep us reading

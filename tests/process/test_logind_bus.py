@@ -12,7 +12,8 @@ from dbus_fast.aio import MessageBus
 from jeepney import DBusAddress, new_method_call
 
 from agent.dbus import Bus, BusDown, CallRefused, CallTimeout
-from agent.login1 import MANAGER, NAME, ROOT, Login1
+from agent.login1 import Login1
+from agent.login1_words import MANAGER, NAME, ROOT
 from simulator.logind import SimSession
 from tests.aio import looped
 from tests.logind_rig import logind_rig
