@@ -44,6 +44,7 @@ from agent.power_actions import LogindPower, PowerActions
 from agent.secrecy import no_core_dumps
 from drivers import registry
 from drivers.dockyard import Dockyard, dock_spec
+from drivers.pool import PooledSession
 from drivers.ports.can import CanPort, opener
 from drivers.ports.power_supply import PowerSupply
 from drivers.ports.serial import SerialLink
@@ -165,7 +166,7 @@ class Builder:
 
     def _docks(self) -> tuple[DockBay, Docking]:
         """The configured docks and the paired ones; a pairing that is bad is recorded and left out."""
-        bay = DockBay(lambda dock: self._link(dock, bay.observed), self._hooks.observe)
+        bay = DockBay(lambda docks: self._link(docks, bay.observed), self._hooks.observe)
         for dock in self._settings.dock:
             try:
                 bay.put_in(dock)
@@ -176,14 +177,19 @@ class Builder:
         desk = Desk(bay, pairings, yard, frozenset(bay.berths), self._hooks.record, boot_now)
         return bay, DockVerbs(desk, Path(self._settings.paths.runtime_dir))
 
-    def _link(self, dock: Dock, observe: Callable[[Observation], None]) -> SerialLink:
+    def _link(self, docks: list[Dock], observe: Callable[[Observation], None]) -> SerialLink:
+        """The wire of docks that are found in the same way; mostly one."""
+        first = docks[0]
+        sessions = [(dock.serial, self._session(dock)) for dock in docks]
+        session = sessions[0][1] if len(sessions) == 1 else PooledSession(sessions)
+        return SerialLink(session, self._locator(first.port, first.match), observe, boot_now, first.baud)
+
+    def _session(self, dock: Dock) -> DockSession:
         spec = dock_spec(dock.model)
         settings = DockSettings(
             dock.name, dock.serial, dock.vehicle_id, read_key(Path(dock.key_file)), dock.link_version
         )
-        locate = self._locator(dock.port, dock.match)
-        session = self._tapped(spec, spec.build(settings, secrets.token_bytes))
-        return SerialLink(session, locate, observe, boot_now, dock.baud)
+        return self._tapped(spec, spec.build(settings, secrets.token_bytes))
 
     def _tapped(self, spec: DockSpec, session: DockSession) -> DockSession:
         if self._trace is None or spec.scrub is None:

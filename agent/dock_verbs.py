@@ -70,7 +70,7 @@ class DockVerbs:
         counters = berth.link.counters().values
         return {
             "dock": dock.name,
-            "here": berth.up and proof_at is not None and now < proof_at + HERE_NS,
+            "here": berth.proven and proof_at is not None and now < proof_at + HERE_NS,
             "serial": dock.serial,
             "vehicle_id": dock.vehicle_id,
             "source": "configuration" if dock.name in self._configured else "paired",

@@ -64,7 +64,11 @@ class Workshop:
         return await cli(self.agent, *words)
 
     async def tethered(self) -> None:
-        """Wait until the tablet may be used."""
+        """Wait until the tablet is in its dock."""
+        await self.until(lambda status: status["tether"]["state"] == "tethered")
+
+    async def until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until the agent says of itself that it is so."""
         async with asyncio.timeout(WAIT_S):
             reader, writer = await asyncio.open_unix_connection(self.agent.control)
             try:
@@ -72,7 +76,7 @@ class Workshop:
                 while True:
                     said = json.loads(await reader.readline())
                     status = said.get("status") or said.get("result") or {}
-                    if status.get("tether", {}).get("state") == "tethered":
+                    if "tether" in status and holds(status):
                         return
             finally:
                 writer.close()

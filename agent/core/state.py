@@ -99,6 +99,10 @@ class Tether:
     barrier: BootNs = BOOT  # evidence before this does not count (resume, foreign dock)
     alarm_from: BootNs = BOOT  # end of the start allowance
     grants: tuple[Grant, ...] = ()
+    spare: Reading[str] | None = None  # another dock that proved itself meanwhile, and when
+    strangers: tuple[
+        str, ...
+    ] = ()  # other docks that were foreign while this state stood, and have their record
 
 
 # --- ignition -------------------------------------------------------------------------------------

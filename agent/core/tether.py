@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, assert_never
 
-from agent.core import hints
+from agent.core import hints, other_docks
 from agent.core.catalogue import FOREIGN_DOCK, TETHER_CHANGED
 from agent.core.evolve import evolve
 from agent.core.ignition_words import crank_open
@@ -63,7 +63,7 @@ def take(tether: Tether, obs: Observation, now: BootNs, policy: TetherPolicy) ->
             return take_hint(tether, obs, now, policy)
         case DockLinkLost():
             return hints.lose(tether, obs)
-        case DockForeign():
+        case DockForeign() if obs.dock == tether.dock or not proven(tether, now, policy):
             barrier = BootNs(max(tether.barrier, min(obs.evidence_at, now)))
             return evolve(tether, proof_at=None, good_at=None, barrier=barrier)
         case _:
@@ -75,9 +75,9 @@ def _take_proof(tether: Tether, obs: DockProof, now: BootNs, policy: TetherPolic
     if at < tether.barrier:
         return tether
     if obs.dock != tether.dock:
-        return evolve(
-            tether, dock=obs.dock, proof_at=at, good_at=None, word_at=at, unseated=False, status=None
-        )
+        if proven(tether, now, policy):
+            return other_docks.stand_by(tether, obs.dock, at)
+        return other_docks.turn_to(tether, obs.dock, at)
     if proof_fresh(tether, now, policy) and tether.proof_at is not None:
         return evolve(tether, proof_at=BootNs(max(tether.proof_at, at)))
     # Status under an older session does not count on for the new one: proof first, then status.
@@ -87,7 +87,11 @@ def _take_proof(tether: Tether, obs: DockProof, now: BootNs, policy: TetherPolic
 def take_status(tether: Tether, obs: DockStatus, now: BootNs, policy: TetherPolicy) -> Tether:
     """What ``take`` does with an authenticated STATUS."""
     if tether.dock not in {"", obs.dock}:
-        return tether
+        # Another dock does not restrict, and takes over only once this one holds no longer.
+        if not proven(tether, now, policy) and _held(obs, policy):
+            tether = other_docks.take_over(tether, obs.dock, now, policy)
+        if tether.dock != obs.dock:
+            return tether
     at = obs.evidence_at if obs.evidence_at < now else now
     held = _held(obs, policy)
     word_at = tether.word_at if tether.word_at > at else at
@@ -134,6 +138,7 @@ def stirred(before: Tether, after: Tether, now: BootNs, policy: TetherPolicy) ->
     """Whether what was taken in since ``before`` was settled may change what is found, or the latch."""
     return (
         after.unseated is not before.unseated
+        or after.dock != before.dock
         or out(after) is not out(before)
         or held(after, now, policy) is not (after.proven_since is not None)
     )
@@ -241,6 +246,10 @@ def settle(
     foreign: DockForeign | None,
 ) -> tuple[Tether, Effects]:
     """Bring the state in line with the evidence as of ``now``."""
+    met: Effects = ()
+    if foreign is not None and foreign.dock != tether.dock and proven(tether, now, policy.tether):
+        tether, met = other_docks.meet(tether, foreign, now)
+        foreign = None
     is_proven = held(tether, now, policy.tether)
     if is_proven != (tether.proven_since is not None):
         tether = evolve(tether, proven_since=now if is_proven else None)
@@ -258,7 +267,7 @@ def settle(
     )
     row = NEXT.get((tether.state, found))
     if row is None:
-        return _refill(loss if tether.state is UNCERTAIN else tether, now, policy.tether), ()
+        return _refill(loss if tether.state is UNCERTAIN else tether, now, policy.tether), met
     after = _enter(loss, row.to, now, policy.tether)
     because = (
         f"{row.because} ({foreign.reason.value})"
@@ -271,7 +280,7 @@ def settle(
     effects: list[Effect] = change(TETHER_CHANGED, tether.state.value, decision, dock=dock or None)
     if row.to is FOREIGN and foreign is not None:
         effects.append(Write(FOREIGN_DOCK.make(now, dock=foreign.dock, reason=foreign.reason.value)))
-    return after, tuple(effects)
+    return after, (*met, *effects)
 
 
 def _finding(
@@ -296,10 +305,10 @@ def _finding(
 def _enter(tether: Tether, to: TetherState, now: BootNs, policy: TetherPolicy) -> Tether:
     """Change state; on the way out of a loss give back what was reserved and not used."""
     if to is UNCERTAIN:
-        return evolve(tether, state=to, since=now)
+        return evolve(tether, state=to, since=now, strangers=())
     used = min(now - (tether.evidence_at or 0), tether.reserved_ns)
     return evolve(
-        tether, state=to, since=now, reserved_ns=0, extension=False,
+        tether, state=to, since=now, reserved_ns=0, extension=False, strangers=(),
         budget_ns=tether.budget_ns + tether.reserved_ns - used,
         evidence_at=_fresh_at(tether, now, policy) if to is TETHERED else tether.evidence_at,
     )  # fmt: skip

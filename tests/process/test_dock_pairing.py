@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from drivers.docks.reference.codec import Challenge, Message, Pair, Unpair
 from simulator.docks.reference import PairFault
-from simulator.docks.serial_device import SerialDevice
+from simulator.docks.serial_device import PtyPlug, SerialDevice
 from tests.agent_rig import stop
 from tests.aio import looped
 from tests.dock_port import boot_now
@@ -277,3 +279,88 @@ async def test_a_key_made_elsewhere_is_given_to_the_dock_or_found_in_it(tmp_path
             )
             assert (code, "does not hold a key of 64 hex digits" in text) == (2, True)
             assert not list((tmp_path / "run").glob("handover*"))
+
+
+def tethered_to(name: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda status: (status["tether"]["dock"], status["tether"]["state"]) == (name, "tethered")
+
+
+@looped
+async def test_a_tablet_of_a_pool_says_in_which_vehicle_it_is(tmp_path: Path) -> None:
+    """Two vehicles with docks of one kind, behind the same port; and a third that is not ours."""
+    async with workshop(tmp_path) as shop:
+        vans = {"van-1": shop.dock("DK-1"), "van-2": shop.dock("DK-2")}
+        async with shop.agent.running() as process:
+            for name, dock in vans.items():
+                shop.plug.plug(dock)
+                code, answer = await shop.pair("--name", name)
+                assert (code, answer["serial"]) == (0, dock.model.identity.serial.rstrip(b"\0").decode())
+                await shop.tethered()
+                shop.plug.pull()
+            for name in ("van-1", "van-2"):
+                shop.plug.plug(vans[name])
+                await shop.until(tethered_to(name))
+                code, shown = await shop.agent.ask("dock", "show")
+                assert (code, shown["in"]) == (0, name)
+                shop.plug.pull()
+            assert await stop(process) == 0
+        async with shop.agent.running():
+            shop.plug.plug(vans["van-1"])
+            await shop.until(tethered_to("van-1"))
+            shop.plug.pull()
+            shop.plug.plug(shop.dock("DK-3", key=bytes(32)))
+            await shop.until(lambda status: status["tether"]["state"] == "foreign")
+            code, shown = await shop.agent.ask("dock", "show")
+            assert (code, shown["in"]) == (1, None)
+
+
+@looped
+async def test_two_docks_at_once_the_first_stays_and_the_other_takes_over_when_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    async with workshop(tmp_path) as shop:
+        first, second = shop.dock("DK-1"), shop.dock("DK-2")
+        side = PtyPlug(tmp_path / "ttySide")
+        shop.plug.plug(first)
+        side.plug(second)
+        try:
+            async with shop.agent.running():
+                assert (await shop.pair("--name", "front"))[0] == 0
+                await shop.tethered()
+                code, _ = await shop.agent.ask(
+                    "dock", "pair", "--port", str(side.path), "--vehicle", VEHICLE, "--name", "side"
+                )
+                assert code == 0
+                _, shown = await shop.agent.ask("dock", "show")
+                assert [dock["dock"] for dock in shown["docks"] if dock["here"]] == ["front", "side"]
+                assert (await shop.agent.ask("status"))[1]["tether"]["dock"] == "front"
+                shop.plug.pull()
+                await shop.until(
+                    lambda status: (
+                        status["tether"]["dock"] == "side" and status["tether"]["state"] == "tethered"
+                    )
+                )
+        finally:
+            side.pull()
+
+
+@looped
+async def test_a_bad_pairing_is_recorded_and_the_others_stay_in_force(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        dock = shop.dock()
+        shop.plug.plug(dock)
+        async with shop.agent.running() as process:
+            assert (await shop.pair())[0] == 0
+            await shop.tethered()
+            bad = shop.pairings / "side.toml"
+            bad.write_text("this is no pairing")
+            process.send_signal(signal.SIGHUP)
+            await shop.agent.says("READY=1")
+            assert any(str(bad) in record["problem"] for record in await shop.kinds("config.refused"))
+            assert (await shop.agent.ask("status"))[1]["tether"]["state"] == "tethered"
+            assert await stop(process) == 0
+        async with shop.agent.running():
+            await shop.tethered()
+            assert any(str(bad) in record["problem"] for record in await shop.kinds("config.refused"))
+            code, text = await shop.says("dock", "show")
+            assert (code, str(bad) in text) == (1, True)

@@ -8,7 +8,13 @@ from itertools import product
 import pytest
 
 from agent.core import tether_rules
-from agent.core.catalogue import ENFORCEMENT_CHANGED, FOREIGN_DOCK, LOCK_OUTCOME, USED_WHILE_LOCKED
+from agent.core.catalogue import (
+    ENFORCEMENT_CHANGED,
+    FOREIGN_DOCK,
+    LOCK_OUTCOME,
+    TETHER_CHANGED,
+    USED_WHILE_LOCKED,
+)
 from agent.core.machine import last_words
 from agent.core.policy import DockBit, Policy, TetherPolicy, Wire
 from agent.core.state import TetherState
@@ -313,6 +319,84 @@ def test_a_foreign_dock_locks_and_raises_its_own_alarm_once() -> None:
     assert record.as_dict() == {"dock": "dock", "reason": "other_vehicle"}
     core.dock(5)
     assert core.state.tether.state is FOREIGN, "status under the old session does not count any more"
+
+
+def test_a_foreign_dock_beside_the_one_that_the_tablet_is_in_is_an_alarm_and_no_lock() -> None:
+    core = core_in(TETHERED)
+    core.proof()
+    for _ in range(5):
+        core.see(DockForeign(core.now, "side", ForeignReason.BAD_MAC, core.now))
+        core.dock(1)
+    assert core.usable()
+    [record] = core.records(FOREIGN_DOCK)
+    assert record.as_dict() == {"dock": "side", "reason": "bad_mac"}
+    # Once the tablet is out of its own dock, the foreign one counts.
+    core.dock(0.2, seated=False)
+    core.see(DockForeign(core.now, "side", ForeignReason.BAD_MAC, core.now))
+    assert core.state.tether.state is FOREIGN
+    assert len(core.records(FOREIGN_DOCK)) == 2
+
+
+def test_of_two_docks_that_prove_themselves_the_first_stays_until_it_is_lost() -> None:
+    core = core_in(TETHERED)
+    core.proof()
+    for _ in range(3):
+        core.proof("side")
+        core.dock(1)
+        core.see(status(core.now, dock="side"))
+    assert core.state.tether.dock == "dock"
+    assert core.records(TETHER_CHANGED) == []
+    # Its word that the tablet is out counts, whatever the other says; then the other may hold it.
+    core.dock(0.2, seated=False)
+    assert not core.usable()
+    for _ in range(20):
+        core.see(status(core.now, dock="side"))
+        core.run(0.2)
+    assert core.usable()
+    assert core.state.tether.dock == "side"
+
+
+def test_in_a_pool_the_next_dock_is_believed_at_once_though_the_last_is_hardly_gone() -> None:
+    """The second dock proves itself, once, while the status of the first is still fresh."""
+    core = core_in(TETHERED)
+    core.proof()
+    core.dock(0.2)
+    core.proof("side")
+    for _ in range(20):
+        core.see(status(core.now, dock="side"))
+        core.run(0.2)
+    assert core.state.tether.state is TETHERED
+    assert core.state.tether.dock == "side"
+    assert core.usable()
+    assert core.records(ENFORCEMENT_CHANGED) == []
+
+
+def test_a_proof_that_stands_by_grows_old_too() -> None:
+    core = core_in(TETHERED)
+    core.proof()
+    core.proof("side")
+    core.dock(61)
+    core.run(10)
+    for _ in range(40):
+        core.see(status(core.now, dock="side"))
+        core.run(0.2)
+    assert core.state.tether.state is RESTRICTED
+
+
+def test_word_of_another_paired_dock_neither_holds_nor_restricts() -> None:
+    core = core_in(TETHERED)
+    core.proof()
+    core.dock(0.2)
+    core.proof("side")
+    core.see(status(core.now, dock="side", seated=False))
+    core.dock(1)
+    assert core.usable()
+    core.run(2)
+    core.see(status(core.now, dock="side", seated=False))
+    assert core.state.tether.state is UNCERTAIN
+    core.run(4)
+    core.see(status(core.now, dock="side", seated=False))
+    assert core.state.tether.state is RESTRICTED
 
 
 def test_the_start_allowance_delays_the_alarm_and_not_the_lock() -> None:
