@@ -21,6 +21,7 @@ from agent.boot_timer import BootTimer
 from agent.config import Config, ConfigError, Keeper
 from agent.control import ControlServer
 from agent.core import catalogue
+from agent.folders import own_folder
 from agent.life import CLOSE_S, Hooks, Identity, Life, Parts
 from agent.marker import FileMarker
 from agent.report import Reporter
@@ -45,8 +46,8 @@ class Daemon:
         self._version = version
         self._stopping = asyncio.Event()
         self._notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
-        for folder in (config.state_dir, config.runtime_dir):
-            folder.mkdir(parents=True, exist_ok=True)
+        own_folder(config.state_dir, 0o700)
+        own_folder(config.runtime_dir, 0o755)
         boot_id = clock.read_boot_id(Path(config.settings.paths.boot_id))
         loop = asyncio.get_running_loop()
         self._life = Life(

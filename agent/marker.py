@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 log = structlog.get_logger()
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class FileMarker:
@@ -28,7 +29,7 @@ class FileMarker:
         note = json.dumps({"decision": decision, "rule": rule}).encode()
         try:
             # The bare calls: a text file object costs more than all the rest, and a lock waits for this.
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, _FLAGS, 0o600)
             try:
                 os.write(descriptor, note)
             finally:

@@ -143,10 +143,16 @@ def read_key(file: Path) -> bytes:
     """A pairing key from its file.
 
     Raises:
-        PairingError: not readable, readable by others, or not 64 hex digits.
+        PairingError: not readable, readable by others, written by others, or not 64 hex digits.
     """
     try:
-        if file.stat().st_mode & 0o077:
+        found = file.stat()
+        if found.st_uid not in (0, os.geteuid()):
+            raise PairingError(
+                f"{file}: belongs to user {found.st_uid}, who could put another key there; expected the "
+                "agent's own user or root: pair the dock again"
+            )
+        if found.st_mode & 0o077:
             raise PairingError(f"{file}: other users can read this key; chmod 600 it and pair the dock again")
         key = bytes.fromhex(file.read_text().strip())
     except OSError as error:

@@ -58,10 +58,16 @@ def load_private(path: Path) -> bytes:
     """The 32 raw bytes of an Ed25519 or X25519 private key.
 
     Raises:
-        KeyFileError: not readable, readable by others, not PEM, or of another kind.
+        KeyFileError: not readable, readable by others, of another user, not PEM, or of another kind.
     """
     data = _read(path)
-    if path.stat().st_mode & 0o077:
+    found = path.stat()
+    if found.st_uid not in (0, os.geteuid()):
+        raise KeyFileError(
+            f"key {path}: belongs to user {found.st_uid}, who could put another there; "
+            "expected our own user or root"
+        )
+    if found.st_mode & 0o077:
         raise KeyFileError(f"key {path}: other users can read it; expected mode 0600: chmod 600 {path}")
     try:
         key = serialization.load_pem_private_key(data, None)

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from agent.cli import dock, records, show, trace, watch
-from agent.cli.client import DEFAULT_SOCKET, OK, PROTOCOL, Client, ClientError
+from agent.cli.client import DEFAULT_SOCKET, OK, PROTOCOL, SERVICE_USER, Client, ClientError
 
 GROUP = "ivma.cli"  # of entry points: functions that add a verb
 EXIT_CODES = """\
@@ -36,6 +36,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help=f"the agent's socket [$IVMA_SOCKET, else {DEFAULT_SOCKET}]",
     )
+    top.add_argument(
+        "--user",
+        default=os.environ.get("IVMA_USER", SERVICE_USER),
+        help=f"the user that the agent runs as [$IVMA_USER, else {SERVICE_USER}]",
+    )
     commands = top.add_subparsers(required=True, metavar="VERB")
     for group in (show, records, watch, trace, dock):
         group.add(commands, common)
@@ -48,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)  # ends with 2, wrong usage, by itself
     try:
-        with options.connect(options.socket) as client:
+        with options.connect(options.socket, user=options.user) as client:
             code: int = options.run(client, options)
             sys.stdout.flush()  # here, where a reader that has gone is no error
             return code

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import pwd
 import socket
 import struct
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 DEFAULT_SOCKET = Path("/run/ivma/control.sock")
+SERVICE_USER = "ivma"  # systemd/ivma-agent.sysusers
 ANSWER_S = 12.0  # ours: a little longer than the agent gives its own handlers
 ANSWER_MAX = 8 << 20  # bytes, ours
 
@@ -40,13 +43,16 @@ class ClientError(Exception):
 
 
 class Client:
-    """One connection to the agent.
+    """One connection to the agent, whose user the kernel vouches for before anything is sent.
+
+    Args:
+        user: the one that the agent runs as; root and our own user are believed as well.
 
     Raises:
         ClientError: from every method, and from making it.
     """
 
-    def __init__(self, path: Path, timeout_s: float = ANSWER_S) -> None:
+    def __init__(self, path: Path, timeout_s: float = ANSWER_S, user: str = SERVICE_USER) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout_s)
         self._lines = self._socket.makefile("rb")
@@ -68,6 +74,14 @@ class Client:
                 "start it with `systemctl start ivma-agent`, see `journalctl -u ivma-agent`, "
                 "or name its socket with --socket",
             ) from error
+        uid = self.agent_uid()
+        if uid not in _believed(user):
+            self.close()
+            raise ClientError(
+                REFUSED,
+                f"{path}: user {uid} serves this socket, not {user}, root or yourself: nothing was asked",
+                "find out who made it; if the agent does run as another user, name that one with --user",
+            )
 
     def ask(
         self,
@@ -138,6 +152,14 @@ class Client:
         if not isinstance(answer, dict):
             raise ClientError(PROTOCOL, f"not an answer: {answer!r:.200}", "is this the agent's socket?")
         return answer
+
+
+def _believed(user: str) -> set[int]:
+    """Whose answers are the agent's: others could show a tablet as well that is not, or be handed a key."""
+    believed = {0, os.geteuid()}
+    with contextlib.suppress(KeyError):  # not installed here
+        believed.add(pwd.getpwnam(user).pw_uid)
+    return believed
 
 
 def _lost(why: str) -> ClientError:

@@ -37,10 +37,10 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     export.set_defaults(run=_export, connect=if_running)
 
 
-def if_running(path: Path) -> contextlib.AbstractContextManager[Client | None]:
+def if_running(path: Path, user: str) -> contextlib.AbstractContextManager[Client | None]:
     """A client of the agent, which records who looks and writes what it still holds; None when it is dead."""
     try:
-        return Client(path)
+        return Client(path, user=user)
     except ClientError as error:
         if error.code != NOT_RUNNING:
             raise
