@@ -58,6 +58,10 @@ class TetherRig(Rig):
         self._note()
         self._observe(self.session.link_up(self.at))
 
+    def hear(self, *observations: Observation) -> None:
+        """What comes from elsewhere than the dock's wire: the port, another bus."""
+        self._observe(list(observations))
+
     def unseat(self) -> None:
         self._seat.set_inputs(self.at, seated=False)
 

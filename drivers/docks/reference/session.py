@@ -255,6 +255,8 @@ class ReferenceSession:
             opened = self._authenticate(frame)
             if opened is None:
                 return
+            # The wire carries again: a LEASE at once, not the next challenge, tells how fresh that is.
+            self._answers(at, out)
             if isinstance(message, Status):
                 out.append(dock_status(self.name, at, opened.evidence_at, message, authenticated=True))
                 self._renew_lease(at, LEASE_AHEAD_NS)
