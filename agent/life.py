@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -228,7 +229,8 @@ class Life:
         opened = await parts.queue.start()
         self._open = True
         greeting = await parts.guard.start()
-        remembered = self._take_up(memory.decode(opened.remembered), greeting, problem)
+        first = opened.remembered is None and opened.damaged is None and opened.problem is None
+        remembered = self._take_up(memory.decode(opened.remembered), greeting, problem, first=first)
         await parts.chain.start()
         await parts.power.start()
         if parts.bus is not None:
@@ -286,9 +288,12 @@ class Life:
         self._ran(effect)
 
     def _take_up(
-        self, remembered: Remembered | None, greeting: Greeting, problem: str | None
+        self, remembered: Remembered | None, greeting: Greeting, problem: str | None, *, first: bool
     ) -> Remembered | None:
-        """Record this start and what the last run left unrecorded; returns what the core is to know of it."""
+        """Record this start and what the last run left unrecorded; returns what the core is to know of it.
+
+        ``first``: nothing was before on this tablet; otherwise no memory is one that cannot be read.
+        """
         at, identity = self._now(), self._identity
         records = [
             catalogue.AGENT_STARTED.make(
@@ -313,11 +318,22 @@ class Life:
         commit = self.commit(records, remembered)
         if found and remembered is not None:
             commit.add_done_callback(functools.partial(self._recovered, remembered.decision))
-        return remembered
+        return remembered if remembered is not None or first else _unreadable(identity.boot_id, at)
 
     def _recovered(self, decision: int, commit: asyncio.Future[Any]) -> None:
         if not commit.cancelled() and commit.exception() is None:
             self._marker.clear(decision)
+
+
+def _unreadable(boot_id: str, at: BootNs) -> Remembered:
+    """What to go by when there was a memory and nobody can read it: a tablet that was usable, no budget.
+
+    Numbers of changes never go back, and the last one is not known: they begin where no other run has been,
+    below 2**53, which every JSON can hold.
+    """
+    return Remembered(
+        tether=TetherState.TETHERED.value, decision=(zlib.crc32(boot_id.encode()) >> 12 << 32) + at // MS
+    )
 
 
 def _recover(

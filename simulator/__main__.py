@@ -11,6 +11,7 @@ COMMANDS = (
     "simulator.compose_demo",
     "simulator.dock_command",
     "simulator.soak_command",
+    "simulator.soak_report",
     "simulator.history_command",
     "simulator.compose_replay",
 )

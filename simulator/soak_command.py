@@ -9,10 +9,7 @@ import os
 import shlex
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
 from importlib import import_module
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -22,8 +19,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from agent.core.types import SECOND
-from simulator.faults.registry import families, registry
-from simulator.virtual.coverage import Coverage
+from simulator.faults.registry import families
+from simulator.soak_report import Soak, report, text
 from simulator.virtual.lives import DAY
 from simulator.virtual.plan import DECISIONS, FIDELITIES, HABITS, WIRES, Plan, write_failure
 
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
     from simulator.compose_soak import Outcome
 
 SHRINK_RUNS = {WIRES: 40, DECISIONS: 300}  # ours: some ten minutes each
-SHOWN = 20  # cells and violations in the report for people; the file has all
 
 
 def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -83,35 +79,6 @@ def _families(text: str) -> tuple[str, ...]:
 # --- the run ----------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Soak:
-    """What has come of a soak so far."""
-
-    fidelity: str
-    simulated_ns: int = 0
-    wall_s: float = 0.0
-    vehicles: int = 0
-    coverage: Coverage = field(default_factory=Coverage)
-    counts: Counter[str] = field(default_factory=Counter)  # of the queues' accounts
-    digests: dict[int, str] = field(default_factory=dict)  # of each seed's history
-    failures: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, outcome: Outcome) -> None:
-        self.vehicles += 1
-        self.simulated_ns += outcome.simulated_ns
-        self.coverage.add(outcome.coverage)
-        self.digests[outcome.plan.seed] = outcome.digest
-        if outcome.account is not None:
-            self.counts.update(
-                {name: getattr(outcome.account, name) for name in type(outcome.account).__slots__}
-            )
-
-    @property
-    def digest(self) -> str:
-        """One history hash of all vehicles, in the order of their seeds."""
-        return sha256("".join(self.digests.values()).encode()).hexdigest()
-
-
 def run(args: argparse.Namespace) -> int:
     """Soak, report, and shrink what failed."""
     plans = [
@@ -126,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
             soak.add(outcome)
             if outcome.violations:
                 failed.append(outcome)
+                _keep(outcome, args.failures)
     soak.wall_s = time.monotonic() - began
     most_runs = SHRINK_RUNS[args.fidelity] if args.shrink is None else args.shrink
     for outcome in failed:
@@ -174,17 +142,22 @@ def _live(plan: Plan, tell: Callable[[int], None]) -> Outcome:
     return outcome
 
 
+def _keep(outcome: Outcome, folder: Path) -> Path:
+    """Write a failure to its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{outcome.plan.fidelity}-{outcome.plan.seed}-{outcome.plan.days}d.json"
+    write_failure(path, outcome.plan, outcome.schedule, outcome.violations)
+    return path
+
+
 def _investigate(outcome: Outcome, folder: Path, most_runs: int) -> dict[str, Any]:
-    """Shrink a failure, write it to its file, and say how to see it again."""
+    """Shrink a failure, and say how to see it again."""
     engine = import_module("simulator.compose_soak")
     runs = 0
     if most_runs:
         Console(stderr=True).print(f"seed {outcome.plan.seed} failed; looking for fewer faults ...")
         outcome, runs = engine.smallest(outcome, most_runs)
-    folder.mkdir(parents=True, exist_ok=True)
-    first = outcome.violations[0]
-    path = folder / f"{outcome.plan.fidelity}-{outcome.plan.seed}-{outcome.plan.days}d.json"
-    write_failure(path, outcome.plan, outcome.schedule, outcome.violations)
+    first, path = outcome.violations[0], _keep(outcome, folder)
     return {
         "seed": outcome.plan.seed,
         "violations": [str(violation) for violation in outcome.violations],
@@ -220,59 +193,3 @@ class _progress:
         self._ns += ns
         rate = self._ns / SECOND / max(time.monotonic() - self._began, 0.001)
         self._bar.update(self._task, completed=self._ns / DAY, rate=f"{rate:,.0f} simulated s/s")
-
-
-# --- the report -------------------------------------------------------------------------------------
-
-
-def never_reached(soak: Soak) -> tuple[list[str], list[str]]:
-    """Cells of (part: state, observation), and faults, that no vehicle met."""
-    engine = import_module("simulator.compose_soak")
-    cells = [f"{part}: {state}, {kind}" for part, state, kind in soak.coverage.never(*engine.cells())]
-    return cells, [name for name in registry() if not soak.coverage.faults[name]]
-
-
-def report(soak: Soak, options: dict[str, Any]) -> dict[str, Any]:
-    """The whole report, for a file."""
-    cells, faults = never_reached(soak)
-    return {
-        "fidelity": soak.fidelity,
-        "options": {key: options[key] for key in ("vehicles", "days", "seed", "faults", "habits", "jobs")},
-        "simulated_s": soak.simulated_ns / SECOND,
-        "wall_s": round(soak.wall_s, 1),
-        "history": soak.digest,
-        "histories": soak.digests,
-        "records": dict(soak.counts),
-        "cells_reached": len(soak.coverage.cells),
-        "cells_never": cells,
-        "faults": dict(sorted(soak.coverage.faults.items())),
-        "faults_never": faults,
-        "failures": soak.failures,
-    }
-
-
-def text(soak: Soak) -> Iterator[str]:
-    """The report for people."""
-    days = soak.simulated_ns / DAY
-    rate = soak.simulated_ns / SECOND / max(soak.wall_s, 0.001)
-    yield f"fidelity {soak.fidelity}: {soak.vehicles} vehicles, {days:.1f} vehicle-days"
-    yield f"  {soak.wall_s:.1f} s, {rate:,.0f} simulated s/s; history {soak.digest}"
-    if soak.counts:
-        yield "  records: " + ", ".join(f"{name} {count}" for name, count in soak.counts.items())
-    cells, faults = never_reached(soak)
-    reached = len(soak.coverage.cells)
-    yield f"  cells of (state, observation): {reached} reached, {len(cells)} never"
-    yield from (f"    never {cell}" for cell in cells[:SHOWN])
-    if len(cells) > SHOWN:
-        yield f"    and {len(cells) - SHOWN} more; --report has them all"
-    for family, kinds in families().items():
-        counts = ", ".join(f"{kind.name()} {soak.coverage.faults[kind.name()]}" for kind in kinds)
-        yield f"  faults of {family}: {counts}"
-    if faults:
-        yield f"  faults never met: {', '.join(faults)}"
-    for failure in soak.failures:
-        yield f"seed {failure['seed']} violated:"
-        yield from (f"  {violation}" for violation in failure["violations"][:SHOWN])
-        yield from (f"  with {fault}" for fault in failure["faults"][:SHOWN])
-        yield f"  {failure['replay']}"
-    yield "0 violations" if not soak.failures else f"{len(soak.failures)} vehicles with violations"

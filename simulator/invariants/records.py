@@ -6,9 +6,11 @@ from collections import Counter
 from typing import ClassVar
 
 from agent.core.types import SECOND, Basis, BootNs, Lock, Release
+from simulator.faults.registry import families
 from simulator.invariants.base import Invariant, Violation
 from simulator.invariants.facts import Facts
 from simulator.virtual.events import (
+    Agent,
     Attempted,
     Awaited,
     Committed,
@@ -16,14 +18,34 @@ from simulator.virtual.events import (
     DiskUse,
     Effected,
     Event,
+    Fault,
+    Power,
     Refused,
 )
 from simulator.virtual.oracle import Oracle
 
 PROOF_WAIT_NS = SECOND  # 2-behaviour: a loosening by proof waits at most so long for its commit
+ASKED_AGAIN_NS = 2 * SECOND  # sync.groups tries a disk that refused each second
 CHANGED, RECOVERED = "enforcement.changed", "enforcement.recovered"
 # Ours: the quotas of the four streams (192 MiB), as much again for what SQLite has not used yet, its log.
 MOST_DISK_BYTES = 512 * 1024 * 1024
+
+
+class DiskTrouble:
+    """Whether the disk refuses, or has just been made well again and was not asked yet."""
+
+    def __init__(self) -> None:
+        self._faults = {fault.name() for fault in families().get("disk", ())}
+        self._on: Counter[str] = Counter()
+        self._until: BootNs | None = None
+
+    def take(self, event: Fault) -> None:
+        if event.name in self._faults:
+            self._on[event.name] += 1 if event.on else -1
+            self._until = event.at
+
+    def lately(self, at: BootNs) -> bool:
+        return any(self._on.values()) or (self._until is not None and at < self._until + ASKED_AGAIN_NS)
 
 
 class OneRecordEach(Invariant):
@@ -34,7 +56,7 @@ class OneRecordEach(Invariant):
         "Each lock and each release has one record, durable before anybody hears of it or at the next start."
     )
     kinds: ClassVar[tuple[type[Event], ...]] = (
-        Effected, Attempted, Committed, Refused, Delivered, Awaited,
+        Effected, Attempted, Committed, Refused, Delivered, Awaited, Agent, Power, Fault,
     )  # fmt: skip
 
     def __init__(self, facts: Facts) -> None:
@@ -46,6 +68,7 @@ class OneRecordEach(Invariant):
         self._published: dict[int, BootNs] = {}  # decisions that took effect and are not known durable
         self._arrived: Counter[int] = Counter()  # records at the depot, by decision
         self._arrivals: set[tuple[bytes, int]] = set()
+        self._disk = DiskTrouble()
 
     def observe(self, event: Event) -> Violation | None:
         match event:
@@ -71,6 +94,12 @@ class OneRecordEach(Invariant):
                 return self._delivered(event)
             case Awaited(what="in use"):
                 return self._at_rest(event.at)
+            case Agent():
+                self._tickets.clear()  # the next run counts from one again
+            case Power(state="off") if self._disk.lately(event.at):
+                self._published.clear()  # what neither the disk nor the memory of a boot could keep
+            case Fault():
+                self._disk.take(event)
             case _:
                 pass
         return None

@@ -333,7 +333,8 @@ class Decider:
         self._show()
         self._on_power()
 
-    def switch_on(self) -> None:
+    def come_on(self) -> None:
+        """Power or the ignition came, or somebody switches it on."""
         if self.power is Power.SUSPENDED:
             self._set(Power.ON)
             if self._up:
@@ -346,7 +347,8 @@ class Decider:
             self.session = Session(self.session.ignores_lock)
             self._pending = None
             self._set(Power.ON)
-            self._agenda.after(BOOT_NS + START_NS, self._start)
+            if self.body.power is Power.ON:  # otherwise that was more than its empty battery had left
+                self._agenda.after(BOOT_NS + START_NS, self._start)
 
     def ran_empty(self) -> None:
         """Neither supply nor battery."""
@@ -358,6 +360,11 @@ class Decider:
 
     def suspend(self) -> None:
         self.prepare("suspend")
+
+    def switch_on(self) -> None:
+        if self._doom is not None and self._doom[1] == self.ran_empty:
+            self._doom = None  # a cut that was to come is off
+        self.come_on()
 
     def cut_power(self, after: int, of: Step) -> None:
         self._doomed(after, self.ran_empty)

@@ -180,7 +180,7 @@ class DecisionWorld:
         if changed:
             self._supply.changed()
         if (came and self.tablet.power is Power.OFF) or (woke and self.tablet.power is Power.SUSPENDED):
-            self.tablet.switch_on()
+            self.tablet.come_on()
 
     def _look_whether_held(self) -> None:
         linked = self.dockwire.linked

@@ -174,10 +174,13 @@ class Machine:
         self._clock.booted_at = self._agenda.now
         self._on_boot()
         self._set_power(Power.ON)
-        self._start_in(BOOT_NS + START_NS)
+        if self.power is Power.ON:
+            self._start_in(BOOT_NS + START_NS)
 
     def _wake(self) -> None:
         self._set_power(Power.ON)
+        if self.power is not Power.ON:
+            return
         if self.loop is not None:
             self.loop.thaw()
         elif self._start_at_wake:
@@ -232,7 +235,8 @@ class Machine:
     def _set_power(self, power: Power) -> None:
         self.body.power = self._last = power
         self._on_power(power)
-        self._events.emit(ev.Power(self._agenda.now, power.value))
+        if self._last is power:  # otherwise that was more than its empty battery had left
+            self._events.emit(ev.Power(self._agenda.now, power.value))
 
     def _look(self, _event: ev.Event) -> None:
         if self.usable != self._usable:

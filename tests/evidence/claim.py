@@ -36,6 +36,12 @@ def state(
     return NOT_NOW if timed else 1
 
 
+def not_measured(claim: str, why: str) -> int:
+    """Print that this machine cannot say, and why; the exit status is 0: nothing was shown not to hold."""
+    print(json.dumps({"claim": claim, "holds": None, "why": why, "machine": machine()}), flush=True)
+    return 0
+
+
 def machine() -> str:
     """Enough of the machine to read a figure by: cores, Python, SQLite, kernel."""
     return (

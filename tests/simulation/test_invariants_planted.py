@@ -441,11 +441,38 @@ def test_7_catches_a_change_that_is_recorded_twice() -> None:
     assert "a second durable record" in words(stage.violations())
 
 
+def test_7_a_ticket_of_a_run_that_was_killed_is_none_of_the_next() -> None:
+    stage = Stage(OneRecordEach)
+    stage.attempt(1, changed(4))
+    stage.commit(1, Stream.ALARM, 1)
+    stage.attempt(2, changed(5))
+    stage.emit(ev.Agent, "killed", 1)
+    stage.emit(ev.Agent, "started", 2)
+    stage.attempt(1, changed(5))
+    stage.commit(1, Stream.ALARM, 2)
+    stage.attempt(2, sample(1))
+    stage.commit(2, Stream.TELEMETRY, 1)
+    assert stage.violations() == []
+
+
 def test_7_catches_a_lock_that_is_never_recorded() -> None:
     stage = Stage(OneRecordEach)
     stage.run(Lock(1, cause("tether.unseated")))
     stage.emit(ev.Awaited, "in use")
     assert "changes [1] of enforcement took effect" in words(stage.violations())
+
+
+@pytest.mark.parametrize(("fault", "caught"), [("disk-errors", False), ("bus-off", True)])
+def test_7_a_disk_that_refuses_until_the_power_goes_keeps_no_record(fault: str, caught: bool) -> None:
+    stage = Stage(OneRecordEach)
+    stage.emit(ev.Fault, fault, True)
+    stage.attempt(1, changed(1))
+    stage.run(Lock(1, cause("tether.unseated")))
+    stage.s = 10.0
+    stage.emit(ev.Refused, 1, "the store is closed")
+    stage.emit(ev.Power, "off")
+    stage.emit(ev.Awaited, "in use")
+    assert bool(stage.violations()) is caught
 
 
 def test_8_what_was_promised_arrives() -> None:

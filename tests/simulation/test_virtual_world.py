@@ -22,7 +22,7 @@ from agent.core.types import (
 )
 from simulator.compose_virtual import Options, World
 from simulator.faults.knobs import Behind, FaultyWorld, Step
-from simulator.tablet import Power
+from simulator.tablet import Power, TabletSpec
 from simulator.virtual import events as ev
 from simulator.virtual.acts import Lived
 from tests.virtual_shift import POLICY, shift
@@ -286,6 +286,40 @@ def test_a_tablet_whose_battery_runs_out_is_off(world: World, log: Log) -> None:
         if isinstance(event, ev.Observed) and isinstance(event.observation, TabletPower)
     ]
     assert power[-1].external is False
+
+
+def test_numbers_of_changes_never_go_back_when_the_memory_cannot_be_read(world: World, log: Log) -> None:
+    in_use(world)
+    before = max(event.effect.decision for event in log.events if _changes(event))  # type: ignore[attr-defined]
+    world.disk.read_only = True
+    world.tablet.cut_power(0, Step.EFFECTS)
+    world.run_until(at(70))
+    del log.events[:]
+    world.press_button()
+    world.run_until(at(100))
+    world.disk.read_only = False
+    world.undock()
+    world.run_until(at(110))
+    after = [event.effect.decision for event in log.events if _changes(event)]  # type: ignore[attr-defined]
+    assert after == sorted(after)
+    assert before < after[0] < after[-1] < 2**53
+
+
+def _changes(event: ev.Event) -> bool:
+    return isinstance(event, ev.Effected) and isinstance(event.effect, Lock | Release)
+
+
+def test_a_tablet_with_an_empty_battery_does_not_start_before_it_has_a_supply() -> None:
+    world = World(SEED, Options(POLICY, tablet=TabletSpec(charge_permille=0)))
+    world.carry_away()
+    world.run_until(at(10))
+    world.press_button()
+    world.run_until(at(100))
+    assert (world.tablet.power, world.tablet.runs) == (Power.OFF, 0)
+    world.seat()
+    world.run_until(at(200))
+    assert (world.tablet.power, world.tablet.runs) == (Power.ON, 1)
+    world.close()
 
 
 # --- wires ------------------------------------------------------------------------------------------------

@@ -1,0 +1,60 @@
+"""The world at the level of decisions: what its tablet does that the core does not know of."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.core.policy import Policy
+from agent.core.types import MINUTE, SECOND, BootNs, KeyPosition
+from simulator.compose_soak import core
+from simulator.faults.knobs import Step
+from simulator.tablet import Power, Tablet, TabletSpec
+from simulator.vehicle import VehicleSpec
+from simulator.virtual import events as ev
+from simulator.virtual.decisions import DecisionWorld
+
+
+@pytest.fixture
+def world() -> DecisionWorld:
+    made = DecisionWorld(3, core(Policy()), VehicleSpec())
+    made.run_until(BootNs(20 * SECOND))
+    assert made.tablet.power is Power.ON
+    return made
+
+
+def runs(world: DecisionWorld) -> list[str]:
+    seen: list[str] = []
+    world.events.subscribe(lambda event: seen.append(getattr(event, "what", "")), ev.Agent)
+    return seen
+
+
+def test_a_cut_that_is_over_before_it_came_does_not_come(world: DecisionWorld) -> None:
+    seen = runs(world)
+    world.tablet.cut_power(1000, Step.WRITES)
+    world.tablet.switch_on()
+    world.turn_key(KeyPosition.ON)
+    world.run_until(BootNs(30 * MINUTE))
+    assert seen == []
+    assert world.tablet.power is Power.ON
+
+
+def test_a_cut_comes_although_somebody_turns_the_key(world: DecisionWorld) -> None:
+    seen = runs(world)
+    world.tablet.cut_power(20, Step.WRITES)
+    world.turn_key(KeyPosition.ON)
+    world.undock()
+    world.seat()
+    world.run_until(BootNs(30 * MINUTE))
+    assert seen[:2] == ["cut", "started"] or seen == ["cut"]
+
+
+def test_a_tablet_with_an_empty_battery_does_not_start_before_it_has_a_supply() -> None:
+    world = DecisionWorld(3, core(Policy()), VehicleSpec())
+    world.tablet.body = Tablet(world.now, TabletSpec(charge_permille=0))
+    seen = runs(world)
+    world.carry_away()
+    world.run_until(BootNs(10 * SECOND))
+    world.press_button()
+    world.seat()
+    world.run_until(BootNs(100 * SECOND))
+    assert seen == ["started"]
