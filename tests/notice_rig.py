@@ -1,0 +1,124 @@
+"""The notice as a process, and an agent's control socket whose answers a test sets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.control import ControlServer, Refusal, Verb
+from tests.control_rig import STATUS, served
+
+ROOT = Path(__file__).parents[1]
+WAIT_S = 20.0
+RULES = {
+    "tethered": "tether.proven", "uncertain": "tether.evidence_lost", "restricted": "tether.unseated",
+    "foreign": "tether.foreign", "unknown": "tether.no_evidence",
+}  # fmt: skip
+NO_GRANTS: dict[str, Any] = {
+    "state": "none", "permit": None, "override_s_left": 0, "overrides_left": 2, "challenge": None,
+    "wrong_answers": 0, "code_wait_s": 0, "void": False,
+}  # fmt: skip
+
+
+class Agent:
+    """What the control socket answers; ``asked`` is what was asked of the grants."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.refuse: dict[str, Refusal] = {}
+        self.hangs = False
+        self.statuses = 0
+        self._server: ControlServer | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.tether: dict[str, Any] = {}
+        self.grants: dict[str, Any] | None = None
+        self.becomes("restricted")
+
+    def becomes(
+        self, state: str, *, usable: bool = False, left_ms: int | None = None, rule: str = "",
+        because: str = "in the agent's words", grants: Mapping[str, Any] | None = NO_GRANTS,
+    ) -> None:  # fmt: skip
+        """Take another state, and tell the subscribers."""
+        self.tether = {
+            **copy.deepcopy(STATUS["tether"]), "state": state, "usable": usable,
+            "posture": "usable" if usable else "locked",
+        }  # fmt: skip
+        self._ends = None if left_ms is None else time.monotonic() + left_ms / 1000
+        self.why = {"topic": "tether", "rule": rule or RULES[state], "because": because}
+        self.grants = None if grants is None else {**NO_GRANTS, **grants}
+        if self._loop is not None and self._server is not None:
+            self._loop.call_soon_threadsafe(self._server.publish, {"event": "status"})
+
+    @contextlib.contextmanager
+    def serving(self, path: Path) -> Iterator[None]:
+        with served(path, **self.verbs()) as (self._server, self._loop):
+            yield
+        self._server = self._loop = None
+
+    def verbs(self) -> dict[str, Verb]:
+        names = ("override", "permit.challenge", "permit.answer")
+        verbs = {name: Verb(lambda args, name=name: self._ask(name, args)) for name in names}
+        told = {"status": Verb(lambda _args: self._status()), "why": Verb(lambda _args: self.why)}
+        return {**told, **verbs}
+
+    def _status(self) -> object:
+        self.statuses += 1
+        if self.hangs:
+            return asyncio.sleep(3600)
+        grants = {} if self.grants is None else {"grants": self.grants}
+        left_ms = None if self._ends is None else max(0, round(1000 * (self._ends - time.monotonic())))
+        return {**STATUS, "tether": {**self.tether, "ride_through_ms_left": left_ms}, **grants}
+
+    def _ask(self, verb: str, args: Mapping[str, Any]) -> object:
+        self.asked.append((verb, dict(args)))
+        if verb in self.refuse:
+            raise self.refuse[verb]
+        return {}
+
+
+class Notice:
+    """`ivma-notice` as a process."""
+
+    def __init__(self, socket: Path, folder: Path, *options: str) -> None:
+        self.folder = folder
+        given = ("--socket", str(socket), "--folder", str(folder), *options)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "agent.notice", *given],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], WAIT_S)
+        said = self.process.stdout.readline().decode().strip() if ready else ""
+        assert said, "it did not start"
+        self.start_page = Path(said)
+        found = re.search(r"url=(http://127\.0\.0\.1:(\d+)/([\w-]+)/)", self.start_page.read_text())
+        assert found is not None
+        self.url, self.port, self.token = found[1], int(found[2]), found[3]
+
+    def stop(self) -> str:
+        """SIGTERM, unless a test killed it; what it logged."""
+        killed = self.process.poll() is not None
+        self.process.terminate()
+        _, log = self.process.communicate(timeout=WAIT_S)
+        assert killed or self.process.returncode == 0, log.decode()
+        return log.decode()
+
+
+@contextlib.contextmanager
+def notice(agent: Agent, folder: Path, *options: str) -> Iterator[Notice]:
+    options = options or ("--notify", "never")
+    with agent.serving(folder / "control.sock"):
+        made = Notice(folder / "control.sock", folder / "notice", *options)
+        try:
+            yield made
+        finally:
+            made.stop()
