@@ -76,7 +76,12 @@ class Agent:
             return asyncio.sleep(3600)
         grants = {} if self.grants is None else {"grants": self.grants}
         left_ms = None if self._ends is None else max(0, round(1000 * (self._ends - time.monotonic())))
-        return {**STATUS, "tether": {**self.tether, "ride_through_ms_left": left_ms}, **grants}
+        return {
+            **STATUS,
+            "device": "tablet-7",
+            "tether": {**self.tether, "ride_through_ms_left": left_ms},
+            **grants,
+        }
 
     def _ask(self, verb: str, args: Mapping[str, Any]) -> object:
         self.asked.append((verb, dict(args)))

@@ -176,7 +176,7 @@ class Page:
         code = asked.get("answer")
         if not isinstance(code, str) or not 0 < len(code) <= CODE_MAX or not code.isascii():
             raise Refusal(HTTPStatus.BAD_REQUEST)
-        await self._feed.ask("permit.answer", {"answer": code})
+        await self._feed.ask("permit.answer", {"code": code})
         return self._words.code.accepted
 
     def _why_not(self, refused: Refused, act: str) -> str:

@@ -37,6 +37,7 @@ class Report:
     codes: bool = False  # the agent takes short codes
     challenge: Challenge | None = None
     wait_until: BootNs | None = None  # no code is taken before
+    device: str = ""
 
 
 SILENT = Report("silent")
@@ -62,6 +63,7 @@ def report(status: Mapping[str, Any], why: Mapping[str, Any], now: BootNs) -> Re
         "challenge" in grants,
         Challenge(str(challenge["challenge"]), _in(now, 1000 * challenge["s_left"])) if challenge else None,
         _in(now, 1000 * wait_s) if wait_s else None,
+        str(status.get("device", "")),
     )
 
 
@@ -150,7 +152,7 @@ def _code(said: Report, words: Words, now: BootNs) -> dict[str, Any] | None:
         "title": code.title,
         "how_long": code.how_long,
         "options": [list(option) for option in code.options],
-        "read_out": code.read_out,
+        "read_out": code.read_out.format(device=said.device),
         "challenge": "-".join(shown[at : at + 4] for at in range(0, len(shown), 4)),
         "then": code.then,
         "send": code.send,

@@ -189,6 +189,7 @@ def test_a_short_code_is_asked_for_shown_typed_by_touch_and_sent(bed: Bed) -> No
     bed.agent.becomes("restricted", grants=CHALLENGE)
     bed.page.wait("document.getElementById('challenge').textContent === '7Q2M-9XKD'")
     assert bed.agent.asked == [("permit.challenge", {"scope": "undocked", "minutes": 60})]
+    assert "the tablet tablet-7" in bed.page.text()
     for width, height in SIZES:
         bed.page.resize(width, height)
         assert bed.page.run("(e => e.scrollHeight <= e.clientHeight)(document.getElementById('entry'))")
@@ -207,13 +208,13 @@ def test_a_short_code_is_asked_for_shown_typed_by_touch_and_sent(bed: Bed) -> No
     bed.agent.refuse["permit.answer"] = Refusal("grant.code_wrong", "wrong answer number 1")
     bed.page.touch("#send")
     bed.page.wait("document.getElementById('entry-says').textContent.includes('wrong answer number 1')")
-    assert bed.agent.asked[-1] == ("permit.answer", {"answer": "0123ABCDXY01"})
+    assert bed.agent.asked[-1] == ("permit.answer", {"code": "0123ABCDXY01"})
     bed.agent.refuse.clear()
     for _ in range(12):
         bed.page.touch("#keys button:nth-child(32)")
     bed.page.touch("#send")
     bed.page.wait("!document.getElementById('entry').open")
-    assert bed.agent.asked[-1] == ("permit.answer", {"answer": "ZZZZZZZZZZZZ"})
+    assert bed.agent.asked[-1] == ("permit.answer", {"code": "ZZZZZZZZZZZZ"})
     assert WORDS.code.accepted in bed.page.text()
 
 

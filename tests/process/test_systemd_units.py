@@ -32,6 +32,18 @@ def test_the_unit_is_sound(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_the_units_of_the_officers_session_are_sound(tmp_path: Path) -> None:
+    need("systemd-analyze")
+    unit, installed = FILES / "ivma-notice.service", "/usr/bin/ivma-notice"
+    assert installed in unit.read_text()
+    notice = Path(sys.executable).with_name("ivma-notice")
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace(installed, str(notice if notice.exists() else sys.executable)))
+    verify = ("systemd-analyze", "--user", "verify", "--recursive-errors=no", "--man=no", str(copy))
+    done = run("env", f"XDG_RUNTIME_DIR={tmp_path}", *verify)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_the_unit_is_well_confined() -> None:
     """systemd's own score of what a taken-over agent could reach: 0 best, 10 worst."""
     need("systemd-analyze")
