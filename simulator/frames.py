@@ -8,8 +8,6 @@ from agent.core.types import MS, BootNs, KeyPosition, SignalKind
 from drivers.vehicles.codec import Frame, Profile, Value
 from simulator.vehicle import Engine, Vehicle
 
-# Where a sender's running number begins anew: a multiple of what any frame's counter holds (16 values, 256).
-COUNTERS = 256
 SAID_LIMIT = 256  # values of a frame that are kept encoded; ours
 
 
@@ -50,6 +48,7 @@ class _Sender:
         self._kinds = [signal.kind for signal in frame.signals]
         self._says = [_SAYS[kind] for kind in self._kinds]
         self._counter = 0
+        self._counters = 1 if frame.counter is None else 1 << frame.counter.bits.length
         # An idling vehicle says the same few things again and again: the frames by counter, by value.
         self._said: dict[tuple[Value, ...], dict[int, bytes]] = {}
         self._values: tuple[Value, ...] = ()
@@ -62,7 +61,7 @@ class _Sender:
                 self._said.clear()
             self._values, self._same = values, self._said.setdefault(values, {})
         counter = self._counter
-        self._counter = (counter + 1) % COUNTERS
+        self._counter = (counter + 1) % self._counters
         data = self._same.get(counter)
         if data is None:
             said = dict(zip(self._kinds, values, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import hmac
 
 from drivers.docks.reference.codec import TAG_SIZE, Frame, Message, Reason, Trailer, enclose, signed_bytes
@@ -13,6 +14,8 @@ NONCE_SIZE = 16  # bytes, the tablet's challenge; docs/dock-link.md
 DOCK_NONCE_SIZE = 8  # bytes; docs/dock-link.md
 _PROOF_LABEL = b"ivma-dock-proof/1"
 _SESSION_LABEL = b"ivma-dock-session/1"
+_INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))  # RFC 2104: each byte of the key, padded
+_OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class Direction(enum.IntEnum):
@@ -46,7 +49,11 @@ class Session:
     """One end of a session: tags what it sends, accepts each frame of the other end once and in order."""
 
     def __init__(self, key: bytes, sends: Direction) -> None:
-        self._mac = hmac.new(key, digestmod="sha256")
+        # HMAC-SHA-256 (RFC 2104) with the key hashed in once a session: two small copies for each tag take
+        # half the time of one of an ``hmac`` object.
+        block = key.ljust(hashlib.sha256().block_size, b"\0")
+        self._inner = hashlib.sha256(block.translate(_INNER_PAD))
+        self._outer = hashlib.sha256(block.translate(_OUTER_PAD))
         self._sends = bytes((sends,))
         self._receives = bytes((1 - sends,))
         self._sent = 0
@@ -77,6 +84,7 @@ class Session:
         return signed, Trailer(self._sent, self._tag(self._sends, self._sent, signed))
 
     def _tag(self, direction: bytes, counter: int, signed: bytes) -> bytes:
-        mac = self._mac.copy()  # the key is hashed in once a session
-        mac.update(direction + counter.to_bytes(4, "little") + signed)
-        return mac.digest()[:TAG_SIZE]
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(direction + counter.to_bytes(4, "little") + signed)
+        outer.update(inner.digest())
+        return outer.digest()[:TAG_SIZE]
