@@ -102,14 +102,15 @@ class Runtime:
 
     def observe(self, observation: Observation) -> None:
         """Take an observation in; it is worked off before this returns, unless a step is running."""
-        if len(self._inbox) >= INBOX_LIMIT:
-            self.dropped += 1
-            return
-        self._inbox.append(observation)
         if self._busy:
+            if len(self._inbox) >= INBOX_LIMIT:
+                self.dropped += 1
+            else:
+                self._inbox.append(observation)
             return
         self._busy = True
         try:
+            self._one(observation)
             while self._inbox:
                 self._one(self._inbox.popleft())
         finally:

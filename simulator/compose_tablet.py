@@ -221,8 +221,7 @@ class AgentRun:
         world = self._world
         at = world.agenda.now
         world.history.step(at, observation, effects)
-        if world.events.wanted(ev.Observed):
-            world.events.emit(ev.Observed(at, observation, state))
+        world.events.observed(at, observation, state)
 
     def _ran(self, effect: Effect) -> None:
         world = self._world

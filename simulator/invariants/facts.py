@@ -22,7 +22,7 @@ from agent.core.types import (
     SignalKind,
     TabletPower,
 )
-from simulator.virtual.events import Agent, Event, Fault, Held, Observed, Power, Usable
+from simulator.virtual.events import Agent, Event, Fault, Held, Power, Usable
 
 NEVER = BootNs(-(1 << 62))
 V = TypeVar("V")
@@ -90,9 +90,9 @@ class Said(Generic[V]):
 
 
 class Facts:
-    """Told of every event of ``kinds``, before anybody else."""
+    """Told of every event of ``kinds``, and of what the agent observed, before anybody else."""
 
-    kinds: ClassVar[tuple[type[Event], ...]] = (Observed, Held, Power, Usable, Agent, Fault)
+    kinds: ClassVar[tuple[type[Event], ...]] = (Held, Power, Usable, Agent, Fault)
 
     def __init__(self, limits: Limits, tell: Callable[[Event], None] = lambda event: None) -> None:
         self.limits = limits
@@ -172,9 +172,6 @@ class Facts:
     # --- taking in ------------------------------------------------------------------------------------
 
     def take(self, event: Event) -> None:
-        if isinstance(event, Observed):
-            self._observed(event.at, event.observation)
-            return
         match event:
             case Held():
                 if self.held and not event.held:
@@ -210,7 +207,8 @@ class Facts:
         self.on_since = None
         self.proof_at = NEVER
 
-    def _observed(self, now: BootNs, observation: Observation) -> None:
+    def observed(self, now: BootNs, observation: Observation, _state: object) -> None:
+        """Fifteen times a second: the parts of an ``Observed``."""
         if isinstance(observation, CanSignal):
             self._signal(now, observation)
         elif isinstance(observation, DockStatus):

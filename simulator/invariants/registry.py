@@ -44,8 +44,8 @@ class Inspector:
         for invariant in self.invariants:
             for event in invariant.kinds:
                 self._by_kind.setdefault(event, []).append(invariant)
+        events.subscribe_steps(self.facts.observed)
         for event in self.facts.kinds:
-            # Of observations there are fifteen a second, and no invariant wants more than the facts.
             events.subscribe(self._taken if event in self._by_kind else self.facts.take, event)
         for event in self._by_kind.keys() - set(self.facts.kinds):
             events.subscribe(self.tell, event)

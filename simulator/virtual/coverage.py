@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from simulator.virtual.events import Agent, Events, Fault, Observed
+from simulator.virtual.events import Agent, Events, Fault
 
 Cell = tuple[str, str, str]  # part of the core, its state, kind of the observation that came in it
 START = "not started"
@@ -40,7 +40,7 @@ class Watch:
         self._met: dict[tuple[Any, Any, Any], set[type]] = {}
         self._enter(None, None, None)
         self._faults: Counter[str] = Counter()
-        events.subscribe(self._observed, Observed)
+        events.subscribe_steps(self._observed)
         events.subscribe(self._started, Agent)
         events.subscribe(self._fault, Fault)
 
@@ -56,9 +56,8 @@ class Watch:
         self._tether, self._ignition, self._power = tether, ignition, power
         self._kinds = self._met.setdefault((tether, ignition, power), set())
 
-    def _observed(self, event: Any) -> None:
-        self._kinds.add(type(event.observation))
-        state = event.state
+    def _observed(self, _at: int, observation: object, state: Any) -> None:
+        self._kinds.add(type(observation))
         tether, ignition, power = state.tether.state, state.ignition.state, state.power.mode
         if tether is not self._tether or ignition is not self._ignition or power is not self._power:
             self._enter(tether, ignition, power)

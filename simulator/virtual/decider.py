@@ -126,7 +126,6 @@ class Decider:
         self._deadline: BootNs | None = None  # in boot time, as what follows
         self._timer_at = NEVER
         self._timer: Entry | None = None
-        self._watched = False
 
     def attach(self, hands: Hands, *, on_power: Callable[[], None], on_run: Callable[[bool], None]) -> None:
         """``on_power`` hears of changes of power, ``on_run`` whether the agent begins to hear or is gone."""
@@ -153,8 +152,7 @@ class Decider:
         if not self._up or self.body.power is not ON:
             return
         self._state, effects = self._step(self._state, observation, self._policy)
-        if self._watched:
-            self._events.emit(ev.Observed(self._agenda.now, observation, self._state))
+        self._events.observed(self._agenda.now, observation, self._state)
         if effects:
             self._history.step(self._agenda.now, observation, effects)
             self._carry_out(effects)
@@ -254,7 +252,6 @@ class Decider:
             return
         self._run += 1
         self._up = True
-        self._watched = self._events.wanted(ev.Observed)
         if self._timer is not None:
             self._timer.cancel()
         self._deadline, self._timer, self._timer_at = None, None, NEVER

@@ -178,15 +178,22 @@ class Delivered(Event):
 
 E = TypeVar("E", bound=Event)
 Watch = Callable[[Event], None]
+StepWatch = Callable[[BootNs, Observation, object], None]
 
 
 class Events:
-    """Hands events to whoever asked for their kind, in the order of asking. Costs nothing when nobody did."""
+    """Hands events to whoever asked for their kind, in the order of asking. Costs nothing when nobody did.
+
+    Observations come fifteen times a second: who wants no more than their parts takes them by
+    ``subscribe_steps``, and if nobody else wants them no event is made.
+    """
 
     def __init__(self) -> None:
         self._watches: defaultdict[type[Event], list[Callable[[Event], None]]] = defaultdict(list)
         self._for_all: list[Watch] = []
+        self._steps: list[StepWatch] = []
         self._queue: deque[Event] = deque()
+        self._telling = False
 
     def subscribe(self, watch: Watch, *kinds: type[Event]) -> None:
         """Call ``watch`` for events of these kinds; without kinds for every event."""
@@ -195,23 +202,52 @@ class Events:
         for kind in kinds:
             self._watches[kind].append(watch)
 
+    def subscribe_steps(self, watch: StepWatch) -> None:
+        """Call ``watch`` with the parts of every ``Observed``, before those that take it whole."""
+        self._steps.append(watch)
+
     def wanted(self, kind: type[Event]) -> bool:
         """Whether anybody would be told: what nobody wants need not be made."""
         return bool(self._for_all) or kind in self._watches
 
+    def observed(self, at: BootNs, observation: Observation, state: object) -> None:
+        """Tell of an observation that the agent took in: the same to all as ``emit`` of an ``Observed``."""
+        if self._telling or self._for_all or Observed in self._watches:
+            self.emit(Observed(at, observation, state))
+            return
+        self._telling = True
+        try:
+            for watch in self._steps:
+                watch(at, observation, state)
+            if self._queue:
+                self._tell_the_rest()
+        finally:
+            self._telling = False
+
     def emit(self, event: Event) -> None:
         """Tell of an event. What a watch emits is told after it, so that all see the same order."""
-        self._queue.append(event)
-        if len(self._queue) > 1:
+        if self._telling:
+            self._queue.append(event)
             return
+        self._telling = True
+        try:
+            self._tell(event)
+            if self._queue:
+                self._tell_the_rest()
+        finally:
+            self._telling = False
+
+    def _tell_the_rest(self) -> None:
         try:
             while self._queue:
-                self._tell(self._queue[0])
-                self._queue.popleft()
+                self._tell(self._queue.popleft())
         finally:
             self._queue.clear()
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Observed):
+            for step in self._steps:
+                step(event.at, event.observation, event.state)
         for watch in self._watches.get(type(event), ()):
             watch(event)
         for watch in self._for_all:

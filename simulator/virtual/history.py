@@ -21,12 +21,14 @@ class History:
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._pending = bytearray()
-        self._encoder = msgspec.msgpack.Encoder()
+        self._encode = msgspec.msgpack.Encoder().encode
         self._crc = 0
 
     def step(self, at: BootNs, observation: Observation, effects: Iterable[Effect]) -> None:
         """The agent took an observation in, and this is what it wanted done."""
-        self.note(at, type(observation).__name__, observation, self._crc)
+        self._pending += self._encode((at, type(observation).__name__, observation, self._crc))
+        if len(self._pending) > FULL:
+            self._flush()
         for effect in effects:
             if isinstance(effect, Write):
                 self.note(at, "record", *plain(effect.record))
@@ -39,10 +41,13 @@ class History:
 
     def note(self, *what: Any) -> None:
         """Anything that msgpack knows how to write."""
-        self._pending += self._encoder.encode(what)
+        self._pending += self._encode(what)
         if len(self._pending) > FULL:
-            self._hash.update(self._pending)
-            self._pending.clear()
+            self._flush()
+
+    def _flush(self) -> None:
+        self._hash.update(self._pending)
+        self._pending.clear()
 
     def digest(self) -> str:
         """Of all so far, in hex."""

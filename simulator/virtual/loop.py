@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 from agent.core.types import SECOND, BootNs
@@ -84,6 +85,14 @@ class VirtualLoop(_Loop):
         finally:
             self._inside = False
             asyncio._set_running_loop(before)
+
+    def alarm(self, delay_ns: int, call: Callable[[], None]) -> Entry:
+        """``enter`` this process so much later, as a timer of its own: without an asyncio handle's cost."""
+        if self._frozen_at is None:
+            return self._agenda.after(delay_ns, partial(self.enter, call), self)
+        entry = Entry(BootNs(self._frozen_at + delay_ns), partial(self.enter, call), self)
+        self._frozen.append(entry)
+        return entry
 
     def turn(self) -> None:
         if self._ready and self._frozen_at is None and not self._inside:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from agent.core.types import SECOND, BootNs, Counters, DriveOutputs, LinkLoss, Observation
+from agent.core.types import BootNs, Counters, DriveOutputs, LinkLoss, Observation
+from simulator.virtual.agenda import Entry
 from simulator.virtual.dockwire import DockWire
 from simulator.virtual.loop import VirtualLoop
 
@@ -50,7 +51,7 @@ class MemoryPort:
         self._open = False
         self._closed = False
         self._counts: Counter[str] = Counter()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Entry | None = None
         self._timer_at = BootNs(0)
         self._retry: asyncio.TimerHandle | None = None
         self._retry_s = FIRST_RETRY_S
@@ -65,9 +66,10 @@ class MemoryPort:
         if self._open:
             self._wire.close(self)
             self._drop(LinkLoss.CLOSED)
-        for timer in (self._timer, self._retry):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
         self._timer = self._retry = None
 
     def drive(self, outputs: DriveOutputs) -> None:
@@ -165,4 +167,4 @@ class MemoryPort:
                 return
             self._timer.cancel()
         self._timer_at = deadline
-        self._timer = self._loop.call_later(max(0, deadline - self._now()) / SECOND, self._due)
+        self._timer = self._loop.alarm(max(0, deadline - self._now()), self._due)
