@@ -11,6 +11,8 @@ import enum
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from agent.core.quick import quick
+
 Value: TypeAlias = int | str | bool | None
 
 
@@ -79,6 +81,7 @@ class RecordKind:
         return Record(self, at, tuple(body))
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Record:
     """A record that waits for its commit: kind, boot time in ns, values in the kind's field order."""

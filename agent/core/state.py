@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from agent.core.policy import Policy
+from agent.core.quick import quick
 from agent.core.types import (
     Basis,
     BootNs,
@@ -32,6 +33,7 @@ BOOT = BootNs(0)
 V = TypeVar("V")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[V]):
     """A value and the time that its age counts from."""
@@ -270,6 +272,7 @@ RELEASED = DriveOutputs(latch=False, led=False, buzzer=False, power_hold=True, s
 NEVER = BootNs(1 << 63)  # past every boot time: 292 years
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Calm:
     """What the last settling left: until ``until`` it would find the same, unless evidence stirs something.

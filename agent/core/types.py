@@ -18,6 +18,7 @@ from agent.core.basics import MS as MS
 from agent.core.basics import SECOND as SECOND
 from agent.core.basics import BootNs as BootNs
 from agent.core.basics import Lease as Lease
+from agent.core.quick import quick
 from agent.core.records import Record
 
 # --- what is reported about the world -------------------------------------------------------------
@@ -212,6 +213,7 @@ class GuardLocked(Observation):
     rule: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class DeadlineReached(Observation):
     """The time that ``next_deadline`` named has come."""
@@ -240,6 +242,7 @@ class DockIdent(Observation):
     reset_cause: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class DockProof(Observation):
     """The paired dock answered our newest challenge; the evidence is as old as the question."""
@@ -255,6 +258,7 @@ class DockForeign(Observation):
     evidence_at: BootNs
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class DockStatus(Observation):
     """One STATUS. ``None`` is "not known" or "not available", never "no".
@@ -304,6 +308,7 @@ class DockCommandDone(Observation):
     newest: bool = True  # False: a newer command of its kind is under way or waits
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class CanSignal(Observation):
     """A decoded signal that passed its profile's checks. Sent on change, and to keep it fresh."""
@@ -585,6 +590,7 @@ class CutPowerIn(Effect):
     seconds: int | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Write(Effect):
     """Commit a record of the catalogue."""

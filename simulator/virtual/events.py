@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from agent.core.quick import quick
 from agent.core.records import Record, Stream
 from agent.core.types import BootNs, Effect, Observation
 
@@ -33,6 +34,7 @@ class Fault(Event):
     on: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Observed(Event):
     """The agent took an observation in. ``state`` is its ``agent.core.state.State`` after it."""
@@ -41,6 +43,7 @@ class Observed(Event):
     state: object
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Effected(Event):
     """The agent ran an effect."""
@@ -85,6 +88,7 @@ class Held(Event):
     linked: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Supply(Event):
     """The vehicle's battery, and what the dock takes of it for itself and the tablet."""

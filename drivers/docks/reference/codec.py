@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
+from agent.core.quick import quick
+
 VERSION = 1  # the version of the link that this module speaks
 MAX_PAYLOAD = 200  # bytes; docs/dock-link.md
 HEADER_SIZE, TRAILER_SIZE, TAG_SIZE, CRC_SIZE = 4, 12, 8, 4  # bytes; docs/dock-link.md
@@ -115,6 +117,7 @@ class Challenge(Message):
     nonce: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Lease(Message):
     TYPE, LAYOUT = 0x03, struct.Struct("<I")
@@ -190,6 +193,7 @@ class Proof(Message):
     mac: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Status(Message):
     TYPE, LAYOUT = 0x83, struct.Struct("<IIBBHHhhH")
@@ -204,6 +208,7 @@ class Status(Message):
     faults: int
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Ack(Message):
     TYPE, LAYOUT = 0x84, struct.Struct("<B")
@@ -233,12 +238,14 @@ MESSAGES: dict[int, type[Message]] = {
 TO_TABLET_TYPES = 0x80  # types with this bit go to the tablet; docs/dock-link.md
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Trailer:
     counter: int
     tag: bytes
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame. ``sequence`` is 0 to 255; a frame with a trailer has the flag "authenticated".
