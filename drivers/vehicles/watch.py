@@ -225,12 +225,12 @@ class _Choice:
     def __init__(self, watches: tuple[_Watch, ...]) -> None:
         self._watches = watches
 
-    def take(self, raw: bytes, at: BootNs) -> list[tuple[_Slot, Value]]:
+    def take(self, raw: bytes, at: BootNs) -> Sequence[tuple[_Slot, Value]]:
         if len(raw) == CAN_FRAME.size:
             for watch in self._watches:
                 if watch.frame.matches(raw):
                     return watch.take(raw, at)
-        return []
+        return ()
 
 
 def _pgn(number: int) -> int:
