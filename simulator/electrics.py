@@ -44,9 +44,15 @@ class Battery:
         self.capacity_mas = spec.capacity_mah * 3600 * (1 - COLD_CAPACITY_PER_DEGREE * cold)
         self.resistance_ohm = spec.resistance_mohm / 1000 * (1 + COLD_RESISTANCE_PER_DEGREE * cold)
         self.charge_mas = self.capacity_mas * charge_permille / 1000
+        self._open: tuple[float, float] | None = None  # a charge, and what ``open_mv`` is with it
 
     @property
     def open_mv(self) -> float:
+        if self._open is None or self._open[0] != self.charge_mas:
+            self._open = self.charge_mas, self._open_mv()
+        return self._open[1]
+
+    def _open_mv(self) -> float:
         permille = 1000 * self.charge_mas / self.capacity_mas
         points = self.spec.ocv
         at = min(max(bisect_right(points, permille, key=lambda point: point[0]), 1), len(points) - 1)

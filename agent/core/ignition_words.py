@@ -40,7 +40,7 @@ def crank_open(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> bool:
 
 def wire_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> WireWord:
     wire = ignition.wire
-    if wire is None or not wire.fresh(now, policy.wire_fresh_ms * MS):
+    if wire is None or now >= wire.at + policy.wire_fresh_ms * MS:
         return WireWord.NONE
     if policy.wire is KL15:
         return WIRE_ON if wire.value else WIRE_OFF
@@ -51,14 +51,14 @@ def wire_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> WireWo
 
 def key_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> KeyWord:
     key = ignition.key
-    if key is None or not key.fresh(now, policy.can_fresh_ms * MS):
+    if key is None or now >= key.at + policy.can_fresh_ms * MS:
         return KeyWord.NONE
     return _KEY_WORDS[key.value]
 
 
 def rpm_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineWord:
     rpm = ignition.rpm
-    if rpm is None or not rpm.fresh(now, policy.can_fresh_ms * MS):
+    if rpm is None or now >= rpm.at + policy.can_fresh_ms * MS:
         return EngineWord.NONE
     if rpm.value <= 0:
         return STILL
@@ -69,7 +69,7 @@ def rpm_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineW
 
 def ready_word(ignition: Ignition, now: BootNs, policy: IgnitionPolicy) -> EngineWord:
     ready = ignition.ready
-    if ready is None or not ready.fresh(now, policy.can_fresh_ms * MS):
+    if ready is None or now >= ready.at + policy.can_fresh_ms * MS:
         return EngineWord.NONE
     return TURNING if ready.value else STILL
 
@@ -96,7 +96,7 @@ def charges(voltage: Reading[int] | None, now: BootNs, policy: IgnitionPolicy) -
     return (
         voltage is not None
         and voltage.value >= policy.charging_mv
-        and voltage.fresh(now, policy.voltage_fresh_ms * MS)
+        and now < voltage.at + policy.voltage_fresh_ms * MS
     )
 
 

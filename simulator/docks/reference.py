@@ -11,6 +11,7 @@ import enum
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 
 from agent.core.types import MS, SECOND, BootNs, DockFault
 from drivers.docks.reference.auth import DOCK_NONCE_SIZE, Direction, Session, proof_mac, session_key
@@ -64,6 +65,21 @@ class PairFault(enum.Enum):
 
     BEFORE_STORING = "before"
     AFTER_STORING = "after"  # and before it could say so
+
+
+def _bits() -> dict[tuple[bool | None, ...], tuple[int, int]]:
+    """Bits that are set and bits that are known, for all that can be shown."""
+    places = (_SEATED, _MATED, _LOCKED, _KL15)
+    return {
+        said: (
+            sum(place for place, value in zip(places, said, strict=True) if value),
+            sum(place for place, value in zip(places, said, strict=True) if value is not None),
+        )
+        for said in product((True, False, None), repeat=len(places))
+    }
+
+
+_BITS = _bits()
 
 
 @dataclass(slots=True)
@@ -127,6 +143,8 @@ class ReferenceDock:
         self._report_change(at)
 
     def outgoing(self) -> bytes:
+        if not self._out:
+            return b""
         data = bytes(self._out)
         self._out.clear()
         return data
@@ -188,18 +206,9 @@ class ReferenceDock:
             self._send_status(at)
 
     def _shown(self) -> tuple[int, int, int]:
-        bits = known = 0
         inputs, actuators = self.inputs, self.actuators
-        for which, value in (
-            (_SEATED, inputs.seated),
-            (_MATED, inputs.mated),
-            (_LOCKED, actuators.locked(inputs)),
-            (_KL15, inputs.kl15),
-        ):
-            if value is not None:
-                known |= which
-                if value:
-                    bits |= which
+        shown = inputs.seated, inputs.mated, actuators.locked(inputs), inputs.kl15
+        bits, known = _BITS[shown]
         return bits, known, actuators.faults(inputs)
 
     def _send_status(self, at: BootNs) -> None:

@@ -91,9 +91,11 @@ class Actuators:
         return faults
 
     def next_deadline(self, inputs: Inputs) -> BootNs | None:
+        first = self._lease_ends(inputs)
+        if self._hold_until is None and self._cut_at is None and self._cut_until is None:
+            return first
         # A cut that outlasts its 10 s waits for KL15, which is an input and needs no deadline.
         cut_until = self._cut_until if inputs.kl15 else None
-        first = self._lease_ends(inputs)
         for at in (self._hold_until, self._cut_at, cut_until):
             if at is not None and (first is None or at < first):
                 first = at

@@ -20,6 +20,7 @@ SILENT_S = 2.0  # as drivers.ports.can
 REOPEN_FIRST_S, REOPEN_MAX_S = 0.25, 8.0  # as drivers.ports.can
 ID_BYTES = 4  # of a struct can_frame
 DATA_BYTES = 8
+ACTIVE = BusState.ACTIVE  # by its own name: to look a member up in its class is slow
 
 
 class Source(Protocol):
@@ -87,7 +88,7 @@ class CanWire:
 
     def _batch(self) -> None:
         self._entry = None
-        frames = self._source.frames()
+        frames = sent = self._source.frames()
         if self.frozen:
             last = {frame[:ID_BYTES]: frame for frame in self._last}
             frames = [last.get(frame[:ID_BYTES], frame) for frame in frames]
@@ -98,7 +99,10 @@ class CanWire:
         if frames and self._listener is not None and not self.silent:
             self.carried += len(frames)
             self._listener.take(frames)
-        self.kick()
+        if sent and self._entry is None and self._listener is not None:  # who sends is awake
+            self._entry = self._agenda.after(BATCH_NS, self._batch)
+        else:
+            self.kick()
 
     def _foreign(self) -> Iterable[bytes]:
         """Ids collide across makes: the profile's, with anything as data."""
@@ -166,7 +170,8 @@ class MemoryCan:
     def _taken(self, frames: Sequence[bytes]) -> None:
         self._heard_at = self._loop.time()
         self._reopen_s = REOPEN_FIRST_S
-        self._turn(BusState.ACTIVE)
+        if self.state is not ACTIVE:
+            self._turn(ACTIVE)
         for signal in self._profile.feed(frames, self._now()):
             self._observe(signal)
 
@@ -186,7 +191,7 @@ class MemoryCan:
         if state is self.state:
             return
         self.state = state
-        if state is BusState.ACTIVE:
+        if state is ACTIVE:
             self._wait(SILENT_S, self._quiet)
         self._observe(CanBus(self._now(), self._bus, state))
 

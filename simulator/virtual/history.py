@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, TypeAlias
 
 import msgspec
 
 from agent.core.records import Record
 from agent.core.types import BootNs, Effect, Observation, Write
 
+# An observation's name, and a function to its values in their order: a third of the bytes of a map.
+_Reader: TypeAlias = tuple[str, Callable[[Observation], object]]
 FULL = 1 << 16  # bytes that are collected before they are hashed
 
 
@@ -22,11 +26,14 @@ class History:
         self._hash = hashlib.sha256()
         self._pending = bytearray()
         self._encode = msgspec.msgpack.Encoder().encode
+        self._readers: dict[type[Observation], _Reader] = {}
         self._crc = 0
 
     def step(self, at: BootNs, observation: Observation, effects: Iterable[Effect]) -> None:
         """The agent took an observation in, and this is what it wanted done."""
-        self._pending += self._encode((at, type(observation).__name__, observation, self._crc))
+        kind = type(observation)
+        name, read = self._readers.get(kind) or self._reader(kind)
+        self._pending += self._encode((at, name, read(observation), self._crc))
         if len(self._pending) > FULL:
             self._flush()
         for effect in effects:
@@ -49,6 +56,11 @@ class History:
         self._hash.update(self._pending)
         self._pending.clear()
 
+    def _reader(self, kind: type[Observation]) -> _Reader:
+        reader = kind.__name__, attrgetter(*(field.name for field in fields(kind)))
+        self._readers[kind] = reader
+        return reader
+
     def digest(self) -> str:
         """Of all so far, in hex."""
         now = self._hash.copy()
@@ -68,6 +80,10 @@ class ToldHistory(History):
         super().__init__()
         self._tell = tell
         self._lines = msgspec.json.Encoder()
+
+    def step(self, at: BootNs, observation: Observation, effects: Iterable[Effect]) -> None:
+        self._tell(self._lines.encode((at, type(observation).__name__, observation, self._crc)) + b"\n")
+        super().step(at, observation, effects)
 
     def note(self, *what: Any) -> None:
         self._tell(self._lines.encode(what) + b"\n")

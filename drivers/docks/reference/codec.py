@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import ClassVar, Self
 
 from agent.core.quick import quick
@@ -90,9 +91,8 @@ class Message:
         Raises:
             LocalProtocolError: a field does not fit its place.
         """
-        names: Iterable[str] = self.__slots__
         try:
-            return self.LAYOUT.pack(*[getattr(self, name) for name in names])
+            return _PACKERS[type(self)](self)
         except struct.error as error:
             raise LocalProtocolError(f"{self} does not fit its layout: {error}") from None
 
@@ -235,6 +235,21 @@ MESSAGES: dict[int, type[Message]] = {
         *(Ident, Proof, Status, Ack, Nak, Pong),
     )
 }
+
+
+def _packer(kind: type[Message]) -> Callable[[Message], bytes]:
+    """A function from a message to its fields, packed."""
+    names: Sequence[str] = kind.__slots__
+    pack = kind.LAYOUT.pack
+    if not names:
+        return lambda message: b""
+    read = attrgetter(*names)
+    if len(names) == 1:
+        return lambda message: pack(read(message))
+    return lambda message: pack(*read(message))
+
+
+_PACKERS = {kind: _packer(kind) for kind in MESSAGES.values()}
 TO_TABLET_TYPES = 0x80  # types with this bit go to the tablet; docs/dock-link.md
 
 
@@ -381,7 +396,7 @@ _CODES = [bytes((length + 1,)) for length in range(MAX_WHOLE + 1)]  # by the len
 
 def _stuff(whole: bytes) -> bytes:
     """COBS of at most MAX_WHOLE bytes: no run is long enough for the code 255."""
-    return b"".join([_CODES[len(run)] + run for run in whole.split(b"\0")])
+    return b"".join([_CODES[len(run)] + run if run else b"\1" for run in whole.split(b"\0")])
 
 
 def _unstuff(packet: bytes) -> bytes | None:

@@ -74,6 +74,11 @@ class Courier:
         self._timer = RetryTimer()
         self.figures = self._timer.figures
 
+    @property
+    def waits(self) -> bool:
+        """A command waits to be sent."""
+        return bool(self._waiting)
+
     def ask(self, message: Message, at: BootNs) -> None:
         """Let a command wait. It replaces a waiting one of its type, but for outputs that only that names."""
         kind = type(message)
@@ -82,9 +87,8 @@ class Courier:
         self._waiting[kind] = (message, at)
 
     def is_asked(self, kind: type[Message]) -> bool:
-        return kind in self._waiting or (
-            self.outstanding is not None and isinstance(self.outstanding.message, kind)
-        )
+        outstanding = self.outstanding
+        return kind in self._waiting or (outstanding is not None and type(outstanding.message) is kind)
 
     def start(self, sequence: int, under: Session | None, at: BootNs) -> Outstanding | None:
         """The next command to send, now outstanding; None when one already is, or none can go."""

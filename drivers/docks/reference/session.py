@@ -139,6 +139,8 @@ class ReferenceSession:
         return out
 
     def outgoing(self) -> bytes:
+        if not self._out:
+            return b""
         data = bytes(self._out)
         self._out.clear()
         return data
@@ -149,16 +151,14 @@ class ReferenceSession:
     # --- time ---
 
     def next_deadline(self) -> BootNs | None:
+        courier = self._courier
+        first = _first(courier.expires_at() if courier.waits else None, self._stale_at())
         if not self._up:
-            return _first(self._courier.expires_at(), self._stale_at())
-        outstanding = self._courier.outstanding
-        return _first(
-            self._courier.expires_at(),
-            self._stale_at(),
-            self._prover.due(),
-            None if outstanding is None else outstanding.again_at,
-            self._lease_at(),
-        )
+            return first
+        outstanding = courier.outstanding
+        if outstanding is None:
+            return _first(first, self._prover.due(), self._lease_at())
+        return _first(first, self._prover.due(), outstanding.again_at, self._lease_at())
 
     def timer(self, at: BootNs) -> list[Observation]:
         out: list[Observation] = []
@@ -171,7 +171,8 @@ class ReferenceSession:
         return out
 
     def _expire(self, at: BootNs, out: list[Observation]) -> None:
-        self._report_lost(self._courier.expired(at), at, out)
+        if self._courier.waits:
+            self._report_lost(self._courier.expired(at), at, out)
         stale_at = self._stale_at()
         if stale_at is None or at < stale_at:
             return
@@ -204,7 +205,9 @@ class ReferenceSession:
         out.append(DockLinkLost(at, self.name, LinkLoss.UNANSWERED))
 
     def _lease_at(self) -> BootNs | None:
-        if self._sealing() is None or self._silent or self._courier.is_asked(Lease):
+        if (self._current is None and self._pending is None) or self._silent:
+            return None
+        if self._courier.is_asked(Lease):
             return None
         return BootNs(self._leased_at + LEASE_PERIOD_NS)
 
@@ -245,13 +248,7 @@ class ReferenceSession:
 
     def _receive(self, frame: Frame, at: BootNs, out: list[Observation]) -> None:
         message = frame.message
-        if isinstance(message, Ident):
-            self._on_ident(message, at, out)
-        elif isinstance(message, Proof):
-            self._on_proof(message, at, out)
-        elif frame.trailer is None:
-            self._on_hint(message, at, out)
-        else:
+        if frame.trailer is not None:  # a decoder lets none of the handshake through with one
             opened = self._authenticate(frame)
             if opened is None:
                 return
@@ -264,6 +261,12 @@ class ReferenceSession:
                 self._on_answer(message, opened, at, out)
             else:
                 self._counts["unmatched"] += 1  # PONG: we send no PING
+        elif isinstance(message, Ident):
+            self._on_ident(message, at, out)
+        elif isinstance(message, Proof):
+            self._on_proof(message, at, out)
+        else:
+            self._on_hint(message, at, out)
 
     def _authenticate(self, frame: Frame) -> _Open | None:
         """The session that a frame belongs to. The first frame under a pending one ends the current one."""
@@ -341,7 +344,7 @@ class ReferenceSession:
         return self._pending or self._current
 
     def _pump(self, at: BootNs) -> None:
-        if not self._up or self._silent:
+        if not self._up or self._silent or not self._courier.waits:
             return
         opened = self._sealing()
         started = self._courier.start(self._sequence, None if opened is None else opened.keys, at)
