@@ -26,10 +26,12 @@ from agent.bay import DockBay
 from agent.blackbox import FOLDER, BlackBox
 from agent.clock import boot_now
 from agent.config import Can, Config, ConfigError, Dock, Keeper, Sync, load
+from agent.contractors import FILE as CONTRACTORS
+from agent.contractors import Contractors
 from agent.control import ControlError
 from agent.core.catalogue import SYNC_TROUBLE
 from agent.core.records import Stream
-from agent.daemon import Daemon
+from agent.daemon import Daemon, group_id
 from agent.dbus import Bus
 from agent.dock_desk import Desk
 from agent.dock_verbs import DockVerbs
@@ -175,7 +177,20 @@ class Builder:
         pairings = Pairings(self._state_dir / PAIRINGS)
         yard = Dockyard(self._hotplug, boot_now, self._tapped)
         desk = Desk(bay, pairings, yard, frozenset(bay.berths), self._hooks.record, boot_now)
-        return bay, DockVerbs(desk, Path(self._settings.paths.runtime_dir))
+        return bay, DockVerbs(desk, Path(self._settings.paths.runtime_dir), self._contractors())
+
+    def _contractors(self) -> Contractors:
+        chosen, device = self._settings.contractors, self._settings.device
+        read = None
+        if chosen.key_files:
+            from sync.contractors import ContractorTokens
+            from sync.keys import Verifier
+
+            keys = [Verifier(load_public(Path(file))) for file in chosen.key_files]
+            read = ContractorTokens(device.fleet, device.name, keys).read
+        file = self._state_dir / CONTRACTORS
+        group = group_id(chosen.group)
+        return Contractors(file, self._boot_id.hex(), read, group, self._hooks.record, boot_now)
 
     def _link(self, docks: list[Dock], observe: Callable[[Observation], None]) -> SerialLink:
         """The wire of docks that are found in the same way; mostly one."""

@@ -123,6 +123,18 @@ class Guard(Section, frozen=True, kw_only=True):
     socket: Annotated[FilePath, _doc("Where the guard listens.")] = "/run/ivma-guard/guard.sock"
 
 
+class Contractors(Section, frozen=True, kw_only=True):
+    """Who may pair, unpair and test docks without root, under a token that the fleet signs."""
+
+    key_files: Annotated[
+        list[FilePath],
+        _doc("Public Ed25519 keys, PEM, whose tokens are taken. None: no token is.", max_length=4),
+    ] = []
+    group: Annotated[
+        Name | None, _doc("Group that a contractor's user must be in, beside `control.group`.")
+    ] = None
+
+
 class Tls(Section, frozen=True, kw_only=True):
     ca_file: Annotated[FilePath, _doc("Certificate of the authority that signed the broker's certificate.")]
     cert_file: Annotated[FilePath, _doc("The tablet's certificate.")]
@@ -194,6 +206,7 @@ class Settings(Section, frozen=True, kw_only=True):
     vehicle: Annotated[Vehicle, _doc("What the vehicle's CAN frames mean.")] = Vehicle()
     enforcement: Annotated[Enforcement, _doc("What a lock does.")] = Enforcement()
     guard: Annotated[Guard, _doc("Who locks when the agent cannot.")] = Guard()
+    contractors: Annotated[Contractors, _doc("Docks without root.")] = Contractors()
     sync: Annotated[Sync | None, _doc("The way to the fleet. Left out: records stay on the tablet.")] = None
     store: Annotated[Store, _doc("The durable queue.")] = Store()
     trace: Annotated[Trace, _doc("The black box.")] = Trace()

@@ -97,7 +97,7 @@ class Daemon:
                 **(trace.verbs() if trace else {}),
                 **(self._docking.verbs() if self._docking else {}),
             },
-            group=_group(config.settings.control.group),
+            group=group_id(config.settings.control.group),
             audited=self._audited,
         )
 
@@ -200,12 +200,12 @@ class Daemon:
         }
 
 
-def _group(name: str | None) -> int | None:
+def group_id(name: str | None) -> int | None:
     """The gid of a group; None when there is none of that name: then nobody but root may ask."""
     if name is None:
         return None
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        log.warning("control.no_group", group=name, effect="only root and the agent's own user may ask")
+        log.warning("control.no_group", group=name, effect="as if none were configured: nobody is in it")
         return None

@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.bay import Berth
 from agent.config import Dock
+from agent.contractors import Contractors
 from agent.control import Caller, Refusal, Verb
 from agent.core.catalogue import DOCK_TESTED
 from agent.core.types import MS, SECOND
@@ -24,7 +25,8 @@ HERE_NS = 60 * SECOND  # a proof tells for so long in which dock the tablet is; 
 class DockVerbs:
     """Implements ``agent.life.Docking``."""
 
-    def __init__(self, desk: Desk, runtime_dir: Path) -> None:
+    def __init__(self, desk: Desk, runtime_dir: Path, contractors: Contractors) -> None:
+        self._contractors = contractors
         self._desk = desk
         self._bay = desk.bay
         self._pairings = desk.pairings
@@ -45,9 +47,10 @@ class DockVerbs:
     def verbs(self) -> dict[str, Verb]:
         return {
             "dock.show": Verb(lambda _args: self.show()),
-            "dock.pair": Verb(self._pair, changes=True, within_s=WITHIN_S, with_caller=True),
-            "dock.unpair": Verb(self._unpair, changes=True, within_s=WITHIN_S, with_caller=True),
-            "dock.test": Verb(self._test, changes=True, within_s=WITHIN_S, with_caller=True),
+            # Not for mere readers either: each asks ``contractors``, who may without root.
+            "dock.pair": Verb(self._pair, within_s=WITHIN_S, with_caller=True),
+            "dock.unpair": Verb(self._unpair, within_s=WITHIN_S, with_caller=True),
+            "dock.test": Verb(self._test, within_s=WITHIN_S, with_caller=True),
         }
 
     # --- show ---
@@ -95,17 +98,26 @@ class DockVerbs:
     # --- pair, unpair ---
 
     async def _pair(self, args: Mapping[str, Any], caller: Caller) -> object:
-        return await self._pairer.pair(wish(args, self._runtime_dir), caller)
+        self._contractors.allow("pair", args.get("token"), caller)
+        trusted = self._contractors.trusted(caller.peer)
+        if not trusted and "handover" in args:
+            raise Refusal(
+                "forbidden", "only root hands over a key", "leave --key-file out: a new key is made"
+            )
+        # A port that a contractor made could have a dock of software behind it.
+        return await self._pairer.pair(wish(args, self._runtime_dir), caller, listed=not trusted)
 
     async def _unpair(self, args: Mapping[str, Any], caller: Caller) -> object:
         forget = args.get("forget", False)
         if not isinstance(forget, bool):
             raise Refusal("bad_request", "forget: expected true or false")
+        self._contractors.allow("unpair", args.get("token"), caller)
         return await self._unpairer.unpair(self._named(args), forget, caller)
 
     # --- test ---
 
     async def _test(self, args: Mapping[str, Any], caller: Caller) -> object:
+        self._contractors.allow("test", args.get("token"), caller)
         name = self._named(args)
         berth = self._bay.berths.get(name)
         if berth is None:

@@ -35,12 +35,12 @@ class Pairer:
         """Before the start: put in every dock that is paired. What is wrong is told by ``recover``."""
         self._problems = self._desk.reload()
 
-    async def pair(self, wish: Wish, caller: Caller) -> dict[str, object]:
-        """Pair the dock that the wish means. Raises Refusal."""
+    async def pair(self, wish: Wish, caller: Caller, *, listed: bool = False) -> dict[str, object]:
+        """Pair the dock that the wish means; with ``listed`` on a port of a dock only. Raises Refusal."""
         tell = teller(caller)
         with refused():
             async with self._desk.alone(tell):
-                found = self._choose(wish)
+                found = self._choose(wish, listed)
                 with self._desk.port(wish.model, found[0]) as port:
                     dock, way, ident = await self._pair(wish, found, port, tell)
                 self._desk.in_force(dock)
@@ -180,10 +180,13 @@ class Pairer:
 
     # --- ports and names ------------------------------------------------------------------------------
 
-    def _choose(self, wish: Wish) -> Found:
-        if wish.port is not None:
+    def _choose(self, wish: Wish, listed: bool) -> Found:
+        """The port that is meant; with ``listed`` only one that the udev rules mark as a dock's."""
+        if wish.port is not None and not listed:
             return self._desk.hardware.found(wish.port)
         found = [port for port in self._desk.hardware.docks() if not self._proven(port[0])]
+        if wish.port is not None:
+            found = [port for port in self._desk.hardware.docks() if port[0] == wish.port]
         if len(found) == 1:
             return found[0]
         ports = ", ".join(path for path, _match in found) or "none"
@@ -213,10 +216,10 @@ class Pairer:
         if name not in self._desk.bay.berths and len(self._desk.bay.berths) >= DOCKS_MAX:
             raise Refusal("too_many", f"{DOCKS_MAX} docks are paired", "unpair one that is no longer used")
         other = self._desk.bay.berths.get(name)
-        if other is not None and other.dock.serial != ident.serial:
+        if other is not None and other.dock.serial != ident.serial and not wish.replace:
             raise Refusal(
                 "name_taken", f"{name} is dock {other.dock.serial}, and this is dock {ident.serial}",
-                "choose another --name, or unpair that one first",
+                "choose another --name; or, if that dock is gone, say --replace",
             )  # fmt: skip
         vehicle_id = wish.vehicle_id or ident.vehicle_id
         if not vehicle_id:

@@ -25,13 +25,16 @@ class Wish:
     port: str | None = None
     name: str | None = None
     vehicle_id: str | None = None
+    replace: bool = False  # the name may be that of another dock, which is gone
     key: bytes | None = field(default=None, repr=False)  # None: a new one is made
 
 
 def wish(args: Mapping[str, Any], runtime_dir: Path) -> Wish:
     """Read the arguments; a key that was handed over is taken in, and its file removed. Raises Refusal."""
-    unknown = set(args) - {"model", "port", "name", "vehicle_id", "handover", "dock"}
-    bad = [name for name, value in args.items() if not isinstance(value, str)]
+    unknown = set(args) - {"model", "port", "name", "vehicle_id", "handover", "replace", "token"}
+    replace = args.get("replace", False)
+    bad = [name for name, value in args.items() if name != "replace" and not isinstance(value, str)]
+    bad += [] if isinstance(replace, bool) else ["replace"]
     if unknown or bad:
         raise Refusal("bad_request", f"expected text and known names; came {sorted({*unknown, *bad})}")
     name, vehicle_id, port = args.get("name"), args.get("vehicle_id"), args.get("port")
@@ -44,7 +47,7 @@ def wish(args: Mapping[str, Any], runtime_dir: Path) -> Wish:
     if port is not None and not port.startswith("/"):
         raise Refusal("bad_request", f"port {port!r}: expected a path such as /dev/ttyACM0")
     key = _handed_over(args["handover"], runtime_dir) if "handover" in args else None
-    return Wish(args.get("model", "reference"), port, name, vehicle_id, key)
+    return Wish(args.get("model", "reference"), port, name, vehicle_id, replace, key)
 
 
 def _handed_over(name: str, runtime_dir: Path) -> bytes:

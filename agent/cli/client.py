@@ -27,6 +27,8 @@ _EXIT_OF = {
             "silent", "which_port", "paired_already", "unproven", "not_kept", "absent", "refused",
             "configured", "unknown_dock", "name_taken", "no_vehicle", "no_key", "no_pairing", "store",
             "too_many",
+            "bad_token",
+            "used_up",
         ),
         NOT_WELL,
     ),

@@ -35,6 +35,9 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a key made elsewhere [a new one]",
     )
+    pair.add_argument(
+        "--replace", action="store_true", help="the dock of that name is gone: this one takes its place"
+    )
     pair.set_defaults(run=_pair)
     unpair = verbs.add_parser("unpair", parents=[common], help="dock and tablet forget their key (root)")
     unpair.add_argument("dock", help="its name")
@@ -43,6 +46,20 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     test = verbs.add_parser("test", parents=[common], help="every output and sense, and the link (root)")
     test.add_argument("dock", nargs="?", help="its name; may be left out where there is one dock")
     test.set_defaults(run=_test)
+    for verb in (pair, unpair, test):
+        verb.add_argument("--token", type=Path, metavar="FILE", help="a contractor's token, in place of root")
+
+
+def _token(options: argparse.Namespace) -> dict[str, str]:
+    """A contractor's token, read from its file; `-` is standard input."""
+    if options.token is None:
+        return {}
+    try:
+        return {"token": sys.stdin.read() if str(options.token) == "-" else options.token.read_text()}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ClientError(
+            USAGE, f"{options.token}: cannot be read: {error}", "name the token's file"
+        ) from None
 
 
 def _show(client: Client, options: argparse.Namespace) -> int:
@@ -93,6 +110,7 @@ def _pair(client: Client, options: argparse.Namespace) -> int:
         "model": options.model, "port": options.port, "name": options.name, "vehicle_id": options.vehicle,
     }  # fmt: skip
     args: dict[str, object] = {name: value for name, value in wanted.items() if value is not None}
+    args |= _token(options) | ({"replace": True} if options.replace else {})
     client.patience(LONGEST_S)
     with _handed_over(client, options.key_file, options.socket.parent) as handed:
         result = client.ask("dock.pair", options.reason, {**args, **handed}, _progress(options))
@@ -135,7 +153,7 @@ def _handed_over(client: Client, key_file: Path | None, runtime_dir: Path) -> It
 
 def _unpair(client: Client, options: argparse.Namespace) -> int:
     client.patience(LONGEST_S)
-    args = {"dock": options.dock, "forget": options.forget}
+    args = {"dock": options.dock, "forget": options.forget, **_token(options)}
     result = client.ask("dock.unpair", options.reason, args, _progress(options))
     if options.json:
         text.show_json(result)
@@ -147,7 +165,7 @@ def _unpair(client: Client, options: argparse.Namespace) -> int:
 
 def _test(client: Client, options: argparse.Namespace) -> int:
     client.patience(LONGEST_S)
-    args = {"dock": options.dock} if options.dock else {}
+    args = ({"dock": options.dock} if options.dock else {}) | _token(options)
     result = client.ask("dock.test", options.reason, args, _progress(options))
     if options.json:
         text.show_json(result)

@@ -286,6 +286,30 @@ CODE_REQUESTED = RecordKind(
     ),
 )  # fmt: skip
 
+CONTRACTOR_USED = RecordKind(
+    "contractor.used", Stream.AUDIT, 1,
+    "Show what was done on this tablet under a contractor's token, each time.", YEAR,
+    (
+        _text("token", "id of the token"),
+        _count("number", "number of the token"),
+        _text("contractor", "to whom the token was given", CONDUCT),
+        _text("action", "pair, unpair or test"),
+        _count("left_s", "powered time that the token has left", "s"),
+        _count("uid", "numeric user of the peer, from the kernel"),
+    ),
+)  # fmt: skip
+
+CONTRACTOR_REFUSED = RecordKind(
+    "contractor.refused", Stream.AUDIT, 1,
+    "Show attempts on docks without right: no token, a bad one, or one that is used up.", YEAR,
+    (
+        _text("action", "pair, unpair or test"),
+        _text("why", "what was wrong"),
+        _count("before", "refusals since the last record that have none of their own"),
+        _count("uid", "numeric user of the peer, from the kernel"),
+    ),
+)  # fmt: skip
+
 CATALOGUE: dict[str, RecordKind] = {
     kind.name: kind for kind in list(globals().values()) if isinstance(kind, RecordKind)
 }
