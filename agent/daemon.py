@@ -24,6 +24,7 @@ from agent.core import catalogue
 from agent.folders import own_folder
 from agent.life import CLOSE_S, Hooks, Identity, Life, Parts
 from agent.marker import FileMarker
+from agent.notice_desk import NoticeDesk
 from agent.report import Reporter
 from agent.supervise import Notifier, Watchdog, watchdog_interval_s
 
@@ -60,6 +61,7 @@ class Daemon:
             explained=lambda decision: self._reporter.explained(decision),
             watchers=[
                 lambda observation, state, effects: self._reporter.watch(observation, state, effects),
+                lambda observation, state, effects: self._notice.watch(observation, state, effects),
                 *([trace.watch] if trace else []),
             ],
             noted=lambda record: self._reporter.note(record),
@@ -90,10 +92,13 @@ class Daemon:
             },
         )
         self._reporter.attach(self._life.runtime)
+        self._notice = NoticeDesk(config.settings.device.name, clock.boot_now)
+        self._notice.attach(self._life.runtime)
         self._control = ControlServer(
             config.runtime_dir / "control.sock",
             {
                 **self._reporter.verbs(),
+                **self._notice.verbs(),
                 **(trace.verbs() if trace else {}),
                 **(self._docking.verbs() if self._docking else {}),
             },

@@ -1,10 +1,9 @@
-"""The notice as a process, and an agent's control socket whose answers a test sets."""
+"""The notice as a process, and an officer's socket whose answers a test sets."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import re
 import select
 import subprocess
@@ -14,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.control import ControlServer, Refusal, Verb
-from tests.control_rig import STATUS, served
+from agent.control import Refusal, Verb
+from agent.notice_desk import HOLD_S
+from tests.control_rig import served
 
 ROOT = Path(__file__).parents[1]
 WAIT_S = 20.0
@@ -30,58 +30,59 @@ NO_GRANTS: dict[str, Any] = {
 
 
 class Agent:
-    """What the control socket answers; ``asked`` is what was asked of the grants."""
+    """What the officer's socket answers; ``asked`` is what was asked of the grants."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.refuse: dict[str, Refusal] = {}
         self.hangs = False
-        self.statuses = 0
-        self._server: ControlServer | None = None
+        self.answers = 0
+        self._revision = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.tether: dict[str, Any] = {}
-        self.grants: dict[str, Any] | None = None
+        self._changed = asyncio.Event()
+        self._told: dict[str, Any] = {}
+        self._ends: float | None = None
         self.becomes("restricted")
 
     def becomes(
         self, state: str, *, usable: bool = False, left_ms: int | None = None, rule: str = "",
         because: str = "in the agent's words", grants: Mapping[str, Any] | None = NO_GRANTS,
     ) -> None:  # fmt: skip
-        """Take another state, and tell the subscribers."""
-        self.tether = {
-            **copy.deepcopy(STATUS["tether"]), "state": state, "usable": usable,
-            "posture": "usable" if usable else "locked",
+        """Take another state, and tell whoever waits for one."""
+        self._told = {
+            "device": "tablet-7", "tether": {"state": state, "usable": usable},
+            "rule": rule or RULES[state], "because": because,
         }  # fmt: skip
+        if grants is not None:
+            self._told["grants"] = {**NO_GRANTS, **grants}
         self._ends = None if left_ms is None else time.monotonic() + left_ms / 1000
-        self.why = {"topic": "tether", "rule": rule or RULES[state], "because": because}
-        self.grants = None if grants is None else {**NO_GRANTS, **grants}
-        if self._loop is not None and self._server is not None:
-            self._loop.call_soon_threadsafe(self._server.publish, {"event": "status"})
+        self._revision += 1
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._changed.set)
 
     @contextlib.contextmanager
     def serving(self, path: Path) -> Iterator[None]:
-        with served(path, **self.verbs()) as (self._server, self._loop):
+        with served(path, **self.verbs()) as (_, self._loop):
             yield
-        self._server = self._loop = None
+        self._loop = None
 
     def verbs(self) -> dict[str, Verb]:
         names = ("override", "permit.challenge", "permit.answer")
         verbs = {name: Verb(lambda args, name=name: self._ask(name, args)) for name in names}
-        told = {"status": Verb(lambda _args: self._status()), "why": Verb(lambda _args: self.why)}
-        return {**told, **verbs}
+        return {"notice": Verb(self._notice), **verbs}
 
-    def _status(self) -> object:
-        self.statuses += 1
-        if self.hangs:
-            return asyncio.sleep(3600)
-        grants = {} if self.grants is None else {"grants": self.grants}
+    async def _notice(self, args: Mapping[str, Any]) -> object:
+        if args.get("seen") == self._revision:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HOLD_S):
+                    await self._changed.wait()
+        while self.hangs:  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.05)
+        self.answers += 1
         left_ms = None if self._ends is None else max(0, round(1000 * (self._ends - time.monotonic())))
-        return {
-            **STATUS,
-            "device": "tablet-7",
-            "tether": {**self.tether, "ride_through_ms_left": left_ms},
-            **grants,
-        }
+        tether = {**self._told["tether"], "ride_through_ms_left": left_ms}
+        return {**self._told, "revision": self._revision, "tether": tether}
 
     def _ask(self, verb: str, args: Mapping[str, Any]) -> object:
         self.asked.append((verb, dict(args)))
@@ -121,8 +122,8 @@ class Notice:
 @contextlib.contextmanager
 def notice(agent: Agent, folder: Path, *options: str) -> Iterator[Notice]:
     options = options or ("--notify", "never")
-    with agent.serving(folder / "control.sock"):
-        made = Notice(folder / "control.sock", folder / "notice", *options)
+    with agent.serving(folder / "officer.sock"):
+        made = Notice(folder / "officer.sock", folder / "notice", *options)
         try:
             yield made
         finally:

@@ -105,7 +105,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ivma-notice", description="Tells the officer about the tether.")
     parser.add_argument("--version", action="version", version=importlib.metadata.version("ivma-agent"))
     parser.add_argument(
-        "--socket", type=Path, default=DEFAULT_SOCKET, help=f"the agent's; default {DEFAULT_SOCKET}"
+        "--socket",
+        type=Path,
+        default=DEFAULT_SOCKET,
+        help=f"the agent's; default {DEFAULT_SOCKET}",
     )
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; default: a free one")
     parser.add_argument("--folder", type=Path, help="for start.html; default $XDG_RUNTIME_DIR/ivma-notice")

@@ -1,8 +1,7 @@
-"""Follows the agent through its control socket, as the user that the notice runs as.
+"""Follows the agent through its officer's socket, as the user that the notice runs as.
 
-It listens to events, and asks for the status after each, every few seconds, and while a ride-through runs
-every second, because that can grow without an event. An agent that does not answer in time counts as silent,
-however open its socket is.
+The agent answers as soon as something changed, else every two seconds; that answer is also the sign that it
+lives. One that does not answer in time counts as silent, however open its socket is.
 """
 
 from __future__ import annotations
@@ -21,9 +20,7 @@ from agent.core.types import BootNs
 from agent.logs import Cycle
 from agent.notice.view import SILENT, Report, report
 
-POLL_S = 5.0  # ours: also how late a stopped agent is noticed, with ANSWER_S
-POLL_SOON_S = 1.0  # ours: while something runs out
-ANSWER_S = 2.0  # ours: the agent answers in milliseconds
+ANSWER_S = 4.0  # ours: twice as long as the agent holds an answer back
 ACT_S = 12.0  # ours: what it grants is recorded first; it gives its own handlers 10 s
 RETRY_S = 1.0  # ours
 LINE_MAX = 1 << 20  # bytes, ours: a status is some kB
@@ -48,7 +45,6 @@ class Feed:
         self._now = now
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
-        self._stirred = asyncio.Event()
         self._outage = Cycle(log, "notice.agent_silent")
 
     def start(self) -> None:
@@ -59,10 +55,6 @@ class Feed:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-
-    def refresh(self) -> None:
-        """Ask again soon: something was just asked of the agent."""
-        self._stirred.set()
 
     async def ask(self, verb: str, args: Mapping[str, Any]) -> Any:
         """Ask the agent for something, on a connection of its own.
@@ -91,28 +83,17 @@ class Feed:
 
     async def _one_connection(self) -> None:
         async with asyncio.timeout(ANSWER_S):
-            connection = await _Connection.open(self._path, self._stirred.set)
+            connection = await _Connection.open(self._path)
         try:
-            async with asyncio.timeout(ANSWER_S):
-                await connection.ask("subscribe", {})
+            seen: dict[str, Any] = {}
             while True:
-                self._stirred.clear()
                 async with asyncio.timeout(ANSWER_S):
-                    status = await connection.ask("status", {})
-                    why = await connection.ask("why", {"topic": "tether"})
-                self._say(report(status, why, self._now()))
+                    told = await connection.ask("notice", seen)
+                self._say(report(told, self._now()))
                 self._outage.ended()
-                await self._wait_for_news(connection)
+                seen = {"seen": told["revision"]}
         finally:
             connection.close()
-
-    async def _wait_for_news(self, connection: _Connection) -> None:
-        pause_s = POLL_S if self.said.until is None else POLL_SOON_S
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
-                await self._stirred.wait()
-        if connection.ended:
-            raise ConnectionError("the agent closed the connection")
 
     def _say(self, said: Report) -> None:
         self.said = said
@@ -120,63 +101,33 @@ class Feed:
 
 
 class _Connection:
-    """Requests and their answers; ``event`` is called for every event, and at the end."""
+    """One request after the other."""
 
-    def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, event: Callable[[], None]
-    ) -> None:
-        self.ended = False
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
         self._writer = writer
-        self._event = event
         self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._task = asyncio.create_task(self._read(reader), name="read from the agent")
 
     @classmethod
-    async def open(cls, path: Path, event: Callable[[], None] = lambda: None) -> _Connection:
-        return cls(*await asyncio.open_unix_connection(path, limit=LINE_MAX), event)
+    async def open(cls, path: Path) -> _Connection:
+        return cls(*await asyncio.open_unix_connection(path, limit=LINE_MAX))
 
     async def ask(self, verb: str, args: Mapping[str, Any]) -> Any:
-        if self.ended:
-            raise ConnectionError("the agent closed the connection")
+        """Raises ConnectionError or ValueError: this is no agent; Refused: it will not."""
         number = next(self._ids)
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
+        self._writer.write(json.dumps({"id": number, "verb": verb, "args": dict(args)}).encode() + b"\n")
+        line = await self._reader.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionError("the agent closed the connection")
+        answer = json.loads(line)
         try:
-            self._writer.write(json.dumps({"id": number, "verb": verb, "args": dict(args)}).encode() + b"\n")
-            return await answer
-        finally:
-            self._waiting.pop(number, None)
+            if answer["ok"] is not True:
+                raise Refused(str(answer["error"]["code"]), str(answer["error"]["message"]))
+            if answer["id"] != number:
+                raise ValueError(f"an answer to {answer['id']!r}, asked was {number}")
+            return answer["result"]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an answer: {line[:80]!r}") from error
 
     def close(self) -> None:
-        self._task.cancel()
         self._writer.close()
-
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        why: Exception = ConnectionError("the agent closed the connection")
-        try:
-            while line := await reader.readline():
-                self._take(json.loads(line))
-        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            why = ConnectionError(f"not an agent: {error}")
-        finally:
-            self.ended = True
-            for answer in self._waiting.values():
-                if not answer.done():
-                    answer.set_exception(why)
-            self._event()
-
-    def _take(self, message: dict[str, Any]) -> None:
-        if "event" in message:
-            self._event()
-            return
-        number = message.get("id")
-        if number is None:  # turned away at the door
-            raise ValueError(message["error"]["message"])
-        answer = self._waiting.get(number)
-        if answer is None or answer.done():
-            return
-        if message["ok"] is True:
-            answer.set_result(message["result"])
-        else:
-            answer.set_exception(Refused(message["error"]["code"], message["error"]["message"]))

@@ -153,8 +153,6 @@ class Page:
             says = await act(asked)
         except Refused as refused:
             return {"ok": False, "says": self._why_not(refused, str(asked["act"]))}
-        finally:
-            self._feed.refresh()
         return {"ok": True, "says": says}
 
     async def _override(self, asked: Mapping[str, Any]) -> str:

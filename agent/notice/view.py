@@ -43,27 +43,27 @@ class Report:
 SILENT = Report("silent")
 
 
-def report(status: Mapping[str, Any], why: Mapping[str, Any], now: BootNs) -> Report:
-    """Read the agent's answers to `status` and `why tether`, as of ``now``.
+def report(told: Mapping[str, Any], now: BootNs) -> Report:
+    """Read the agent's answer to `notice`, as of ``now``.
 
     Raises:
         ValueError, TypeError, KeyError: they are not those of an agent.
     """
-    tether, grants = status["tether"], status.get("grants") or {}
+    tether, grants = told["tether"], told.get("grants") or {}
     kind, left_ms = _kind(tether, grants)
     if kind not in KINDS:
         raise ValueError(f"a tether state {kind!r}, which this notice does not know")
     challenge, wait_s = grants.get("challenge"), grants.get("code_wait_s") or 0
     return Report(
         kind,
-        str(why["rule"]),
-        str(why["because"]),
+        str(told["rule"]),
+        str(told["because"]),
         None if left_ms is None else _in(now, left_ms),
         None if "overrides_left" not in grants else int(grants["overrides_left"]),
         "challenge" in grants,
         Challenge(str(challenge["challenge"]), _in(now, 1000 * challenge["s_left"])) if challenge else None,
         _in(now, 1000 * wait_s) if wait_s else None,
-        str(status.get("device", "")),
+        str(told.get("device", "")),
     )
 
 

@@ -123,12 +123,12 @@ def test_a_screen_reader_is_told_the_state_the_time_and_the_buttons(bed: Bed) ->
 
 def test_the_time_left_runs_smoothly_and_asks_the_agent_for_none_of_it(bed: Bed) -> None:
     bed.becomes("uncertain", left_ms=30_000)
-    before = bed.agent.statuses
+    before = bed.agent.answers
     bars = bed.page.run(WATCH_BAR)
     assert len(set(bars)) > 10, "a frame is drawn at least every 100 ms"
     shares = [float(bar[7:-1]) for bar in bars]  # scaleX(0.97)
     assert all(after <= before + 0.01 for before, after in pairwise(shares)), "it never runs backwards"
-    assert bed.agent.statuses - before <= 3
+    assert bed.agent.answers - before <= 3
     left = int(bed.page.run("document.getElementById('digits').textContent"))
     assert 20 <= left <= 29
 
@@ -249,7 +249,6 @@ def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline(bed: Bed)
 def test_an_agent_that_hangs_is_said_to_be_silent_and_no_more_is_offered(bed: Bed) -> None:
     bed.becomes("docked")
     bed.agent.hangs = True
-    bed.agent.becomes("tethered", usable=True)  # its event still comes: the socket is open
     try:
         bed.page.wait("document.body.dataset.kind === 'silent'")
         assert "does not answer" in bed.page.text()

@@ -23,8 +23,8 @@ def said(
     grants: dict[str, Any] | None = None,
 ) -> Report:  # fmt: skip
     held = {**STATUS["tether"], "state": state, "usable": usable, "ride_through_ms_left": left_ms}
-    status = {"tether": held, "grants": {**NO_GRANTS, **(grants or {})}}
-    return report(status, {"rule": rule, "because": "in the agent's words"}, NOW)
+    told = {"tether": held, "grants": {**NO_GRANTS, **(grants or {})}}
+    return report({**told, "rule": rule, "because": "in the agent's words"}, NOW)
 
 
 @pytest.mark.parametrize("state", ["uncertain", "restricted", "foreign", "unknown"])
@@ -82,8 +82,8 @@ def test_docked_is_said_only_of_a_tablet_that_is_usable() -> None:
 
 
 def test_an_agent_without_grants_is_offered_none() -> None:
-    status = {"tether": {**STATUS["tether"], "state": "restricted", "usable": False}}
-    view = render(report(status, {"rule": "x", "because": "y"}, NOW), WORDS, NOW)
+    held = {**STATUS["tether"], "state": "restricted", "usable": False}
+    view = render(report({"tether": held, "rule": "x", "because": "y"}, NOW), WORDS, NOW)
     assert (view["override"], view["code"]) == (None, None)
 
 
@@ -98,14 +98,14 @@ def test_a_challenge_is_shown_in_groups_until_it_is_over_and_a_wait_counts_down(
 
 
 @pytest.mark.parametrize(
-    "status",
+    "told",
     [{}, {"tether": {}}, {"tether": {"state": "open", "usable": True}},
      {"tether": {"state": "uncertain", "usable": True, "ride_through_ms_left": None}},
      {"tether": {"state": "restricted", "usable": True}, "grants": {"state": "override"}}],
 )  # fmt: skip
-def test_what_is_not_understood_is_an_error_and_never_a_usable_tablet(status: dict[str, Any]) -> None:
+def test_what_is_not_understood_is_an_error_and_never_a_usable_tablet(told: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
-        report(status, {"rule": "", "because": ""}, NOW)
+        report({"rule": "", "because": "", **told}, NOW)
 
 
 def test_silence_says_that_the_tablet_locks_and_offers_nothing() -> None:

@@ -1,0 +1,88 @@
+"""The officer's notice with the real agent: what a loss, an undocking and a dead agent look like."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from agent.clock import boot_now
+from agent.core.types import KeyPosition
+from agent.notice.feed import Feed
+from agent.notice_desk import HOLD_S
+from simulator.compose_bench import Options, Rig
+from tests.agent_rig import Agent, bare, docked
+from tests.aio import looped
+from tests.system import need
+
+WAIT_S = 20.0
+POLICY = {"tether": {"refill_after_s": 1}, "power": {"run_on_s": 600, "max_s": 900}}
+
+
+@contextlib.asynccontextmanager
+async def shown(path: Path) -> AsyncIterator[tuple[Feed, Any]]:
+    """The notice's own feed, and a way to wait for what it shows."""
+    changed = asyncio.Event()
+    feed = Feed(path, boot_now, changed.set)
+    feed.start()
+
+    async def until(*kinds: str) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while feed.said.kind not in kinds:
+                changed.clear()
+                await changed.wait()
+
+    try:
+        yield feed, until
+    finally:
+        await feed.close()
+
+
+@looped
+async def test_a_loss_counts_down_and_an_undocking_says_why(tmp_path: Path) -> None:
+    need("dbus-daemon")
+    async with Rig(tmp_path, Options(policy=POLICY)) as rig, shown(rig.layout.control) as (feed, until):
+        rig.world.vehicle.turn_key(KeyPosition.ON)
+        await docked(rig)
+        await until("docked")
+        rig.spawn(rig.world.glitch(8000))
+        await until("uncertain")
+        assert feed.said.until is not None
+        assert 0 < feed.said.until - boot_now() <= 10_000_000_000
+        await until("restricted")
+        assert feed.said.rule == "tether.ride_through_over"
+        await until("docked")
+        rig.undock()
+        await until("restricted")
+        assert feed.said.rule == "tether.unseated"
+
+
+async def ask(path: Path, **args: Any) -> dict[str, Any]:
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(json.dumps({"id": 1, "verb": "notice", "args": args}).encode() + b"\n")
+    answer: dict[str, Any] = json.loads(await reader.readline())
+    writer.close()
+    return answer
+
+
+@looped
+async def test_the_agent_answers_at_once_what_is_new_and_holds_what_is_not(tmp_path: Path) -> None:
+    agent = Agent(tmp_path)
+    agent.configure(bare(tmp_path))
+    loop = asyncio.get_running_loop()
+    async with agent.running() as process, shown(agent.control) as (_, until):
+        told = (await ask(agent.control))["result"]
+        assert told["device"] == "tablet-1"
+        assert told["tether"] == {"state": "unknown", "usable": False, "ride_through_ms_left": None}
+        assert told["rule"]
+        begun = loop.time()
+        again = (await ask(agent.control, seen=told["revision"]))["result"]
+        assert again["revision"] == told["revision"]
+        assert loop.time() - begun >= HOLD_S * 0.9
+        assert (await ask(agent.control, seen="x"))["error"]["code"] == "bad_request"
+        await until("unknown")
+        process.kill()
+        await until("silent")
