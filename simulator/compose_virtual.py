@@ -35,7 +35,7 @@ from simulator.compose_fleet import Delivery, DepotKeys, memory_depot
 from simulator.compose_tablet import BUS, DOCK_NAME, AgentRun, Pairing, Surround
 from simulator.docks.reference import Identity, ReferenceDock
 from simulator.electrics import Supply
-from simulator.faults.knobs import Step
+from simulator.faults.knobs import Behind, Step
 from simulator.frames import FrameSender
 from simulator.tablet import Power, Tablet, TabletSpec
 from simulator.vehicle import Vehicle, VehicleSpec
@@ -45,8 +45,9 @@ from simulator.virtual.broker import MemoryBroker
 from simulator.virtual.canwire import BATCH_NS, CanWire
 from simulator.virtual.clock import Clock
 from simulator.virtual.disk import Disk, Operation
-from simulator.virtual.dockwire import DockWire
+from simulator.virtual.dockwire import Device, DockWire
 from simulator.virtual.history import History
+from simulator.virtual.impostors import Forger
 from simulator.virtual.logind import Session
 from simulator.virtual.loop import VirtualLoop
 from simulator.virtual.machine import BOOT_NS, Machine
@@ -235,6 +236,7 @@ class World:
             self.events,
             lambda _to_tablet, data: self.history.wire(data),
             SPEC.baud,
+            self._impostors(own),
         )
         self._sender = FrameSender(self._profile, self.vehicle)
         heads = [
@@ -243,6 +245,15 @@ class World:
         ]
         self.canwire = CanWire(self.agenda, self.rng("can wire"), self, heads)
         self.wiring = Wiring()
+
+    def _impostors(self, own: Identity) -> Mapping[Behind, Callable[[BootNs], Device]]:
+        """Those that know who the paired dock is, and not its key."""
+        dice = self.rng("impostors")
+        twin = Identity(own.serial, own.vehicle_id, dice.randbytes(32))
+        return {
+            Behind.TWIN: lambda at: ReferenceDock(replace(twin), dice.randbytes, at),
+            Behind.FORGER: lambda at: Forger(own.serial, own.vehicle_id, dice, at),
+        }
 
     def _make_tablet(self) -> None:
         body = Tablet(self.now, self.options.tablet)

@@ -36,7 +36,9 @@ class Part:
 
 class DockWire(Part):
     lose_permille = flip_permille = split_bytes = duplicate_permille = replay_permille = 0
-    merge_ns = delay_ns = 0
+    merge_ns = delay_ns = change_permille = 0
+    bystander = False
+    version: int | None = None
     plugged: Behind | None = None
 
     def plug(self, behind: Behind | None, after_bytes: int = 0) -> None:

@@ -19,6 +19,9 @@ class Behind(enum.Enum):
     FOREIGN = "foreign"  # a dock that is not the paired one
     CHATTER = "chatter"  # another device on the same path, such as a GPS receiver that sends text
     REPLAYER = "replayer"  # plays in a loop, at the old pace, what it recorded of the paired dock
+    FORGER = "forger"  # speaks the protocol under the paired dock's name, without a key
+    TWIN = "twin"  # a working dock with the paired one's serial and vehicle id, and another key
+    REFLECTOR = "reflector"  # sends back what it hears
 
 
 class DockWireKnobs(Protocol):
@@ -31,6 +34,9 @@ class DockWireKnobs(Protocol):
     delay_ns: int  # every byte arrives this much later, in order
     duplicate_permille: int  # of writes: arrive twice
     replay_permille: int  # of writes towards the tablet: an old one, of the latest 256, comes after it
+    bystander: bool  # a dock that is not the paired one hears and talks on the same line
+    change_permille: int  # of writes: a bit of each frame is turned, and its crc made right
+    version: int | None  # of the protocol, that every frame is given, with a right crc; None: its own
 
     def plug(self, behind: Behind | None, after_bytes: int = 0) -> None:
         """Put this behind the path, once so many more bytes came to the tablet; None: as its life has it.

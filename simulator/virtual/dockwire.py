@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 from agent.core.types import SECOND, BootNs
 from simulator.faults.knobs import Behind
+from simulator.virtual import tamper
 from simulator.virtual.agenda import Agenda, Entry
 from simulator.virtual.events import DockBytes, Events
-from simulator.virtual.impostors import Chatter, Replayer
+from simulator.virtual.impostors import Chatter, Reflector, Replayer
 
 BITS_A_BYTE = 10  # 8N1: start, eight, stop
 KEPT_WRITES = 256  # towards the tablet, for the replay knob and for a replayer
@@ -103,7 +104,10 @@ class _Way:
 
 
 class DockWire:
-    """The line. ``tally`` is told of every write, for the history."""
+    """The line. ``tally`` is told of every write, for the history.
+
+    ``impostors`` makes those that come in the dock's place and need to know more than the line does.
+    """
 
     def __init__(
         self,
@@ -114,10 +118,14 @@ class DockWire:
         events: Events,
         tally: Callable[[bool, bytes], None],
         baud: int,
+        impostors: Mapping[Behind, Callable[[BootNs], Device]] | None = None,
     ) -> None:
         self.lose_permille = self.flip_permille = self.split_bytes = 0
         self.merge_ns = self.delay_ns = 0
-        self.duplicate_permille = self.replay_permille = 0
+        self.duplicate_permille = self.replay_permille = self.change_permille = 0
+        self.version: int | None = None
+        self._bystander = False
+        self._impostors = impostors or {}
         self.plugged: Callable[[], None] = lambda: None  # called when something else is at the other end
         self.asleep = False  # the tablet is suspended: its port hears nothing
         self.carried = [0, 0]  # bytes put on the line: to the dock, to the tablet
@@ -167,6 +175,7 @@ class DockWire:
         if self._behind is not None:
             self._behind.listen(False)
         self._behind = behind
+        self._overhear()
         self._era += 1
         port, self._port = self._port, None
         for way in self._ways:
@@ -188,6 +197,28 @@ class DockWire:
                 return Living(self._agenda, Chatter(now), self._from_device)
             case Behind.REPLAYER:
                 return Living(self._agenda, Replayer([*self._kept], now), self._from_device)
+            case Behind.REFLECTOR:
+                return Living(self._agenda, Reflector(), self._from_device)
+            case Behind.FORGER | Behind.TWIN:
+                return Living(self._agenda, self._impostors[behind](now), self._from_device)
+
+    @property
+    def bystander(self) -> bool:
+        """Another dock is on the same line."""
+        return self._bystander
+
+    @bystander.setter
+    def bystander(self, there: bool) -> None:
+        self._bystander = there
+        self._overhear()
+
+    def _overhear(self) -> None:
+        """Whether the other dock, which is not the one at the end of the path, hears something."""
+        behind = self._behind
+        if behind is not self.foreign:
+            heard = self._bystander and behind is not None and behind.heard
+            if heard != self.foreign.heard:
+                self.foreign.listen(heard)
 
     # --- the tablet's side ------------------------------------------------------------------------------
 
@@ -220,11 +251,13 @@ class DockWire:
             heard = self._port is not None and not self.asleep
             if heard != self._behind.heard:
                 self._behind.listen(heard)
+        self._overhear()
 
     # --- bytes ------------------------------------------------------------------------------------------
 
     def _from_device(self, living: Living, data: bytes) -> None:
-        if living is not self._behind:
+        second = self._bystander and living is self.foreign and self._behind is not None
+        if living is not self._behind and not second:
             return
         if living is self.own:
             self._kept.append((self._agenda.now, data))
@@ -261,8 +294,14 @@ class DockWire:
             or self.split_bytes
             or self.duplicate_permille
             or self.replay_permille
+            or self.change_permille
+            or self.version is not None
         ):
             return writes
+        if self.version is not None:
+            writes = [tamper.with_version(data, self.version)]
+        if self.change_permille and self._happens(self.change_permille):
+            writes = [tamper.with_turned_bits(writes[0], self._rng)]
         if self.duplicate_permille and self._happens(self.duplicate_permille):
             writes.append(data)
         if to_tablet and self.replay_permille and self._kept and self._happens(self.replay_permille):
@@ -298,6 +337,8 @@ class DockWire:
         if not to_tablet:
             if self._behind is not None:
                 self._behind.feed(data)
+            if self._bystander and self._behind is not self.foreign:
+                self.foreign.feed(data)
         elif self._port is None or self.asleep:
             self.dropped += len(data)
         elif self._waiting is None:

@@ -53,6 +53,7 @@ LOOK_NS, SETTLE_NS = 30 * SECOND, SECOND // 2  # drivers.ports.power_supply
 NO_FAULT, ACTIVE, OFF = DockFault.NONE, BusState.ACTIVE, KeyPosition.OFF
 IGNITION, ENGINE_SPEED = SignalKind.IGNITION, SignalKind.ENGINE_SPEED
 DOCK, BUS = "vehicle", "powertrain"
+STRANGERS = (Behind.FOREIGN, Behind.TWIN, Behind.FORGER)  # they answer challenges, with wrong macs
 _BITS = (
     ("latch", 1),
     ("led", 2),
@@ -70,7 +71,9 @@ class DockReports:
     ) -> None:
         self.lose_permille = self.flip_permille = self.split_bytes = 0
         self.merge_ns = self.delay_ns = 0
-        self.duplicate_permille = self.replay_permille = 0
+        self.duplicate_permille = self.replay_permille = self.change_permille = 0
+        self.bystander = False  # of it nothing comes while the paired dock is in session
+        self.version: int | None = None  # a frame of another one is lost
         self.inputs = Inputs()
         self.actuators = Actuators(agenda.now)
         self.plugged: Callable[[], None] = lambda: None  # called when something else is there
@@ -129,7 +132,7 @@ class DockReports:
             self._up, self._proved = True, False
             self._tablet.take(DockLinkUp(at, DOCK))
         self._proof_at = BootNs(self._agenda.now + ANSWER_NS)
-        if self.behind is Behind.FOREIGN:
+        if self.behind in STRANGERS:
             self._agenda.after(BAD_MACS_NS, self._foreign)
         self._tick_at(self._proof_at)
 
@@ -143,7 +146,7 @@ class DockReports:
             self._tablet.take(DockLinkLost(self._tablet.boot_time(), DOCK, why))
 
     def _foreign(self) -> None:
-        if self.behind is Behind.FOREIGN and self._up:
+        if self.behind in STRANGERS and self._up:
             at = self._tablet.boot_time()
             asked = BootNs(at - ANSWER_NS)
             self._tablet.take(DockForeign(at, DOCK, ForeignReason.BAD_MAC, asked))
@@ -198,6 +201,8 @@ class DockReports:
 
     def _survives(self) -> bool:
         """Whether a frame gets through bytes that are lost or flipped."""
+        if self.version is not None or self._rng.randrange(1000) < self.change_permille:
+            return False
         bad = self.lose_permille + self.flip_permille
         return bad == 0 or self._rng.random() < (max(0, 1000 - bad) / 1000) ** FRAME_BYTES
 
