@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import deque
 from typing import ClassVar
 
-from agent.core.types import SECOND, BootNs, Lock, Release
+from agent.core.types import MS, SECOND, BootNs, Lock, Release
 from simulator.invariants.base import Invariant, Violation
 from simulator.invariants.facts import Facts
 from simulator.virtual.events import Agent, Attempted, Effected, Event
 
 WINDOW_NS = 10 * SECOND  # ours
+LEASE_NS = (
+    450 * MS
+)  # docs/dock-link.md: a STATUS is as old as the lease before it, so it becomes fresh so often
 LEAST_NS = SECOND // 10  # ours: a policy without any delay is counted as if it had this
 
 
@@ -50,7 +53,7 @@ class BoundedChatter(Invariant):
         self._most = {
             "enforcement.changed": returns,
             "lock or release": returns,
-            "tether.changed": returns,
+            "tether.changed": 2 * (WINDOW_NS // LEASE_NS + 1),  # no delay: it is lost and found, not returned
             "ignition.changed": 2 * (WINDOW_NS // max(facts.limits.on_debounce_ns, LEAST_NS) + 1),
             "power.changed": 20,  # ours: each mode once, and shedding
         }

@@ -87,6 +87,7 @@ class DockReports:
         self._up = False  # the path is open
         self._proved = False
         self._proof_at = BootNs(0)  # the next one
+        self._arrives_at = BootNs(0)  # the latest STATUS, if it is on its way
         self._entry: Entry | None = None
 
     # --- what is there --------------------------------------------------------------------------------
@@ -193,11 +194,15 @@ class DockReports:
             at, DOCK, asked, True, inputs.seated, inputs.mated, False, inputs.kl15,
             inputs.vehicle_mv, inputs.dock_mv, inputs.tablet_ma, inputs.temperature_dc, NO_FAULT,
         )  # fmt: skip
-        if self.delay_ns == 0:
+        if self.delay_ns >= STALE_NS:
+            return
+        wait_ns = max(self.delay_ns, self._arrives_at - now)  # nothing overtakes on a line
+        if wait_ns <= 0:
             self._tablet.take(status)
-        elif self.delay_ns < STALE_NS:
-            late = replace(status, at=BootNs(at + self.delay_ns), evidence_at=asked)
-            self._tablet.soon(self.delay_ns, partial(self._tablet.take, late))
+        else:
+            self._arrives_at = BootNs(now + wait_ns)
+            late = replace(status, at=BootNs(at + wait_ns))
+            self._tablet.soon(wait_ns, partial(self._tablet.take, late))
 
     def _survives(self) -> bool:
         """Whether a frame gets through bytes that are lost or flipped."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.core.policy import Policy
-from agent.core.types import MINUTE, SECOND, BootNs, KeyPosition
+from agent.core.types import MINUTE, SECOND, BootNs, DockStatus, KeyPosition
 from simulator.compose_soak import core
 from simulator.faults.knobs import Step
 from simulator.tablet import Power, Tablet, TabletSpec
@@ -17,6 +17,7 @@ from simulator.virtual.decisions import DecisionWorld
 @pytest.fixture
 def world() -> DecisionWorld:
     made = DecisionWorld(3, core(Policy()), VehicleSpec())
+    made.events.subscribe(lambda event: None, ev.Observed)  # what nobody wants is not told
     made.run_until(BootNs(20 * SECOND))
     assert made.tablet.power is Power.ON
     return made
@@ -58,3 +59,19 @@ def test_a_tablet_with_an_empty_battery_does_not_start_before_it_has_a_supply() 
     world.seat()
     world.run_until(BootNs(100 * SECOND))
     assert seen == ["started"]
+
+
+def test_no_status_overtakes_another_when_the_line_becomes_quick_again(world: DecisionWorld) -> None:
+    ages: list[int] = []
+
+    def see(event: ev.Event) -> None:
+        if isinstance(event, ev.Observed) and isinstance(event.observation, DockStatus):
+            ages.append(event.observation.evidence_at)
+
+    world.events.subscribe(see, ev.Observed)
+    world.dockwire.delay_ns = 3 * SECOND
+    world.run_until(BootNs(30 * SECOND))
+    world.dockwire.delay_ns = 0
+    world.run_until(BootNs(40 * SECOND))
+    assert len(ages) > 60
+    assert ages == sorted(ages)

@@ -13,6 +13,7 @@ from agent.core.catalogue import (
     IGNITION_CHANGED,
     POWER_SAMPLE,
     QUEUE_SHED,
+    TETHER_CHANGED,
 )
 from agent.core.records import Record, Stream
 from agent.core.types import (
@@ -398,6 +399,19 @@ def test_6_catches_changes_without_a_debounce(every_s: float, caught: bool) -> N
     for number in range(60):
         stage.s += every_s
         stage.attempt(number, ignition("on" if number % 2 else "off"))
+    assert bool(stage.violations()) is caught
+
+
+@pytest.mark.parametrize(("every_s", "caught"), [(0.225, False), (0.15, True)])
+def test_6_evidence_may_be_lost_and_found_as_often_as_it_can_be_renewed(every_s: float, caught: bool) -> None:
+    stage = Stage(BoundedChatter)
+    for number in range(120):
+        stage.s += every_s
+        before, after = ("tethered", "uncertain")[:: 1 if number % 2 else -1]
+        record = TETHER_CHANGED.make(
+            int(stage.s * SECOND), before=before, verdict=after, rule="rule", because="because", evidence="[]"
+        )
+        stage.attempt(number, record)
     assert bool(stage.violations()) is caught
 
 
