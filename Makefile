@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types bench evidence defects system-deps lock clean docs
+.PHONY: demo test lint types bench evidence soak soak-report defects system-deps lock clean docs
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,23 @@ evidence: $(STAMP)        ## every figure the documents claim, measured; exit 1 
 
 evidence-%: $(STAMP)
 	$(BIN)/python -m tests.evidence --area $* $(LENGTH)
+
+soak: $(STAMP)            ## 30 vehicle-days and more under faults, at both fidelities; exit 1 if one violates
+	$(BIN)/ivma-sim soak --fidelity decisions --vehicles 30 $(SOAK)
+	$(BIN)/ivma-sim soak --fidelity wires --vehicles 8 --habits quiet $(SOAK)
+
+# WIRES and DECISIONS are numbers of vehicles, each of which lives DAYS days with habits of its own.
+soak-report: WIRES     ?= 40
+soak-report: DECISIONS ?= 90
+soak-report: DAYS      ?= 3
+soak-report: $(STAMP)     ## the long run: 390 vehicle-days; writes docs/soak-report.md
+	mkdir -p build
+	rm -f build/soak-*.json
+	-$(BIN)/ivma-sim soak --fidelity wires --vehicles $(WIRES) --days $(DAYS) --seed 10001 \
+	  --report build/soak-wires.json $(SOAK)
+	-$(BIN)/ivma-sim soak --fidelity decisions --vehicles $(DECISIONS) --days $(DAYS) --seed 20001 \
+	  --report build/soak-decisions.json $(SOAK)
+	$(BIN)/ivma-sim report --out docs/soak-report.md build/soak-wires.json build/soak-decisions.json
 
 defects: $(STAMP)         ## each planted defect in a copy of the tree; exit 1 if no test catches one
 	$(BIN)/python -m tests.defects $(OPTIONS)
