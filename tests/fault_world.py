@@ -67,6 +67,9 @@ class Tablet(Part):
     def spare_agent(self) -> None:
         self.machine = None
 
+    def shut_down(self) -> None:
+        self.machine = "off"
+
     def suspend(self) -> None:
         self.machine = "asleep"
 

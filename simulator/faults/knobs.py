@@ -88,6 +88,10 @@ class TabletKnobs(Protocol):
         """The lid closes: logind announces the sleep, waits for inhibitors, and sleeps. Nothing if not on."""
         ...
 
+    def shut_down(self) -> None:
+        """Its menu: logind announces it, waits for inhibitors, and powers off. Nothing if not on."""
+        ...
+
     def switch_on(self) -> None:
         """The power button: from suspended or off to on. Takes a waiting cut back."""
         ...

@@ -45,6 +45,22 @@ class SuspendAndResume(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class ShutDown(Fault):
+    """Somebody shuts the tablet down from its menu, whatever the ignition says, and later switches it on."""
+
+    family: ClassVar[str] = FAMILY
+    holds: ClassVar[frozenset[str]] = frozenset({"tablet.machine"})
+    length_ms: ClassVar[Span] = Span(500, 3_600_000)
+    weight: ClassVar[int] = 5
+
+    def start(self, world: FaultyWorld) -> None:
+        world.tablet.shut_down()
+
+    def stop(self, world: FaultyWorld) -> None:
+        world.tablet.switch_on()
+
+
+@dataclass(frozen=True, slots=True)
 class KillAgent(Fault):
     """SIGKILL between two effects or two writes of the agent."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from simulator.virtual.events import Agent, Events, Fault
 
 Cell = tuple[str, str, str]  # part of the core, its state, kind of the observation that came in it
-START = "not started"
+START, STARTED = "not started", "Started"  # that state, and the one observation that comes in it alone
 
 
 class Coverage:
@@ -27,8 +27,8 @@ class Coverage:
         self.faults += other.faults
 
     def never(self, states: Mapping[str, Iterable[str]], observations: Iterable[str]) -> list[Cell]:
-        """Cells that were not met, of all that there are."""
-        kinds = list(observations)
+        """Cells that were not met, of all that there are; a start comes in no state at all."""
+        kinds = [kind for kind in observations if kind != STARTED]
         every = {(part, state, kind) for part, values in states.items() for state in values for kind in kinds}
         return sorted(every - self.cells)
 

@@ -358,6 +358,9 @@ class Decider:
     def suspend(self) -> None:
         self.prepare("suspend")
 
+    def shut_down(self) -> None:
+        self.prepare("off")
+
     def switch_on(self) -> None:
         if self._doom is not None and self._doom[1] == self.ran_empty:
             self._doom = None  # a cut that was to come is off

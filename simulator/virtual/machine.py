@@ -113,6 +113,10 @@ class Machine:
         if self.power is Power.ON:
             self.logind.prepare("suspend")
 
+    def shut_down(self) -> None:
+        if self.power is Power.ON:
+            self.logind.prepare("power_off")
+
     def cut_power(self, after: int, of: Step) -> None:
         self._cut = self._doom(after, of, self._power_gone)
 

@@ -1,5 +1,5 @@
-"""Vehicles with a violation, of 30 and more vehicle-days under faults over as many seeds: most at decision level,
-some with wires and store. The length is the number of seeds at decision level.
+"""Vehicles with a violation, of 30 and more vehicle-days under faults, each with its seed: most at decision
+level, some with wires and store. The length is the number of seeds at decision level.
 """
 
 from __future__ import annotations
