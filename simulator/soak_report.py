@@ -241,8 +241,12 @@ def _never(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for cell in sorted(cells):
         state, _, kind = cell.partition(", ")
         by_state[state].append(kind)
-    yield from ("", "| state | never came |", "|---|---|")
-    yield from (f"| {state} | {', '.join(kinds)} |" for state, kinds in by_state.items())
+    nowhere = set.intersection(*map(set, by_state.values())) if by_state else set()
+    if nowhere:
+        yield from ("", *_wrapped(f"In no state at all: {', '.join(sorted(nowhere))}."))
+    yield from ("", "| state | never came, beside those |", "|---|---|")
+    for state, kinds in by_state.items():
+        yield f"| {state} | {', '.join(kind for kind in kinds if kind not in nowhere)} |"
 
 
 def _wrapped(words: str, width: int = 118) -> Iterable[str]:
