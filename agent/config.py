@@ -21,6 +21,9 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from agent.config_base import FilePath, Name, Section
+from agent.config_base import doc as _doc
+from agent.config_docks import KEYLESS, SELF_FOUND, Lines, Supply, Usb, dock_problems, hint_problems
 from agent.core import policy as core_policy
 from agent.core.policy import Policy
 
@@ -28,20 +31,9 @@ log = structlog.get_logger()
 
 DOCKS_MAX = 8  # configured and paired together; ours
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
-FilePath = Annotated[str, Meta(min_length=1, max_length=4096)]
-
 
 class ConfigError(ValueError):
     """A configuration that cannot be used: which file, which key, what was expected, what came."""
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of the file; unknown keys are refused."""
-
-
-def _doc(text: str, **meta: Any) -> Meta:
-    return Meta(description=text, **meta)
 
 
 class Device(Section, frozen=True, kw_only=True):
@@ -63,7 +55,7 @@ class Paths(Section, frozen=True, kw_only=True):
 
 
 class Dock(Section, frozen=True, kw_only=True):
-    """One dock that this tablet may sit in. ``port`` or ``match`` says where it is found."""
+    """One dock that this tablet may sit in, or a source of hints; ``port`` or ``match`` says where it is."""
 
     name: Annotated[Name, _doc("Name of the dock in records, logs and on the screen.")] = "dock"
     model: Annotated[Name, _doc("Dock model, as an entry point of the group `ivma.docks` names it.")] = (
@@ -75,14 +67,31 @@ class Dock(Section, frozen=True, kw_only=True):
         _doc("udev properties that the port must have, such as ID_VENDOR_ID, ID_MODEL_ID, ID_SERIAL_SHORT."),
     ] = {}
     baud: Annotated[int, _doc("Line speed, bit/s.", ge=1200, le=4_000_000)] = 115200
-    serial: Annotated[str, _doc("Serial of the paired dock.", min_length=1, max_length=12)]
-    vehicle_id: Annotated[str, _doc("Vehicle id that the dock was commissioned with.", max_length=17)]
+    serial: Annotated[
+        str, _doc("Serial of the paired dock. Required for a model with a key.", min_length=1, max_length=12)
+    ] = ""
+    vehicle_id: Annotated[
+        str, _doc("Vehicle id that the dock was commissioned with. Likewise.", max_length=17)
+    ] = ""
     key_file: Annotated[
-        FilePath, _doc("File with the pairing key, 64 hex digits, readable by root or the agent only.")
-    ]
+        FilePath,
+        _doc("File with the pairing key, 64 hex digits, readable by root or the agent only. Likewise."),
+    ] = ""
     link_version: Annotated[
         int, _doc("Version of the link agreed at pairing; nothing lower is spoken.", ge=1, le=255)
     ] = 1
+    lines: Annotated[Lines | None, _doc("For the model `control-lines`: what its lines mean.")] = None
+    usb: Annotated[Usb | None, _doc("For the model `usb-presence`: the device.")] = None
+    supply: Annotated[Supply | None, _doc("For the model `dcdc-usb`: the vehicle supply.")] = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The values of the table of its model."""
+        table = KEYLESS.get(self.model)
+        chosen = getattr(self, table) if table else None
+        if chosen is None and self.model == "dcdc-usb":
+            chosen = Supply()
+        return {} if chosen is None else msgspec.structs.asdict(chosen)
 
 
 class Can(Section, frozen=True, kw_only=True):
@@ -286,6 +295,8 @@ def dock_of(data: dict[str, Any], name: str) -> Dock:
         raise ConfigError(f"{name}: {_readable(error, data)}") from None
     if bool(dock.port) == bool(dock.match):
         raise ConfigError(f"{name}: give either `port` or `match`, so that there is one way to find the dock")
+    for problem in dock_problems(dock):
+        raise ConfigError(f"{name}: {problem}")
     return dock
 
 
@@ -438,10 +449,13 @@ def _cross_field(settings: Settings) -> typing.Iterator[str]:
     names = [dock.name for dock in settings.dock]
     for number, dock in enumerate(settings.dock):
         where = f"`dock[{number}]` ({dock.name})"
-        if bool(dock.port) == bool(dock.match):
+        found_in = bool(dock.port) + bool(dock.match)
+        if found_in > 1 or (not found_in and dock.model not in SELF_FOUND):
             yield f"{where}: give either `port` or `match`, so that there is one way to find the dock"
+        yield from (f"{where}: {problem}" for problem in dock_problems(dock))
         if names.count(dock.name) > 1:
             yield f"{where}: the name is used twice; each dock needs its own"
+    yield from hint_problems(settings)
     buses = [can.name for can in settings.can]
     for can in settings.can:
         if buses.count(can.name) > 1:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from agent.core.types import (
     BootNs,
@@ -84,6 +84,26 @@ Told = Callable[["PairAnswer | DockIdent"], None]
 Scrub = Callable[[bytes], bytes]
 
 
+def keep_all() -> Scrub:
+    """The scrub of a wire on which nothing is secret."""
+    return lambda data: data
+
+
+class PortKind(enum.Enum):
+    """What a model is reached through."""
+
+    SERIAL = "serial"  # bytes on a serial port
+    LINES = "lines"  # the control lines of a serial port
+    USB = "usb"  # udev's list of USB devices
+    SWITCH = "switch"  # a switch of the input subsystem
+    HIDRAW = "hidraw"  # reports of a HID device
+
+    @property
+    def sends(self) -> bool:
+        """Whether the tablet sends anything on it."""
+        return self not in (PortKind.USB, PortKind.SWITCH)
+
+
 class Capability(enum.Enum):
     """What a dock model can do; what it cannot is not asked of it."""
 
@@ -96,13 +116,14 @@ class Capability(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class DockSettings:
-    """What the configuration says of one dock."""
+    """What the configuration says of one dock. A model without a key has only a name and options."""
 
     name: str
-    serial: str
-    vehicle_id: str
-    key: bytes = field(repr=False)
+    serial: str = ""
+    vehicle_id: str = ""
+    key: bytes = field(default=b"", repr=False)
     version: int = 1  # of the link, agreed at pairing: nothing lower is spoken ever after
+    options: Mapping[str, Any] = field(default_factory=dict)  # the table of its model
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +135,11 @@ class DockSpec:
 
     model: str
     build: Callable[[DockSettings, Entropy], DockSession]
-    baud: int
+    baud: int  # 0: no line has a speed
     capabilities: frozenset[Capability]
     scrub: Callable[[], Scrub] | None = (
         None  # None: nobody says what is secret on this wire, none of it is kept
     )
     pairing: Callable[[Entropy, Told], PairingSession] | None = None  # None: it has no key to be given
     version: int = 1  # of the link, the highest that the model speaks
+    port: PortKind = PortKind.SERIAL

@@ -116,8 +116,11 @@ def restricts(tether: Tether, now: BootNs, policy: TetherPolicy, *, cranking: bo
 
 
 def held_at(tether: Tether, now: BootNs, policy: TetherPolicy) -> BootNs | None:
-    """The time of the fresh word of control lines that stands for proof, with every required bit set."""
-    if policy.hint_lines is not HintUse.ALLOW:
+    """The time of the fresh word of control lines that stands for proof, with every required bit set.
+
+    Not beside a dock with a key: once one has proved itself in this run, only proof holds.
+    """
+    if policy.hint_lines is not HintUse.ALLOW or tether.dock:
         return None
     found: BootNs | None = None
     for hint in tether.hints:

@@ -207,10 +207,11 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     foreign = obs if isinstance(obs, DockForeign) else None
     tether, made = tether_.settle(state.tether, now, ignition, policy, asleep=asleep, foreign=foreign)
     effects += made
-    proven = tether_.proven(tether, now, policy.tether)
-    cranking = crank_open(ignition, now, policy.ignition)
-    tether, made = hints.settle(tether, now, policy.tether, proven=proven, cranking=cranking)
-    effects += made
+    if tether.hints:
+        proven = tether_.proven(tether, now, policy.tether)
+        cranking = crank_open(ignition, now, policy.ignition)
+        tether, made = hints.settle(tether, now, policy.tether, proven=proven, cranking=cranking)
+        effects += made
     before, posture = state.tether.state, state.posture
     grants, granted = grants_.settle(state.grants, now, tether, before, policy.grants, asleep=asleep)
     effects += granted

@@ -250,6 +250,13 @@ def test_only_control_lines_hold_where_control_lines_may() -> None:
     assert not core.usable()
 
 
+def test_beside_a_dock_that_proved_itself_control_lines_hold_nothing() -> None:
+    core = Core(ALLOWING)
+    core.tethered()
+    lines(core, 12, seated=True)
+    assert not core.usable()
+
+
 def test_one_cradle_that_says_out_outweighs_another_that_says_in() -> None:
     core = Core(ALLOWING)
     core.start()
