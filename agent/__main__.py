@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import importlib.metadata
 import os
 import random
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent import logs  # before anything that imports structlog
-from agent.bay import DockBay
+from agent.bay import DockBay, Link
 from agent.blackbox import FOLDER, BlackBox
 from agent.clock import boot_now
 from agent.config import Can, Config, ConfigError, Dock, Keeper, Sync, load
@@ -44,12 +43,11 @@ from agent.pairings import FOLDER as PAIRINGS
 from agent.pairings import PairingError, Pairings, read_key
 from agent.power_actions import LogindPower, PowerActions
 from agent.secrecy import no_core_dumps
-from drivers import registry
+from drivers import links, registry
 from drivers.dockyard import Dockyard, dock_spec
 from drivers.pool import PooledSession
 from drivers.ports.can import CanPort, opener
 from drivers.ports.power_supply import PowerSupply
-from drivers.ports.serial import SerialLink
 from drivers.spec import DockSession, DockSettings, DockSpec
 from drivers.tapped import TappedSession
 from drivers.vehicles.profile import load as load_profile
@@ -192,17 +190,19 @@ class Builder:
         group = group_id(chosen.group)
         return Contractors(file, self._boot_id.hex(), read, group, self._hooks.record, boot_now)
 
-    def _link(self, docks: list[Dock], observe: Callable[[Observation], None]) -> SerialLink:
+    def _link(self, docks: list[Dock], observe: Callable[[Observation], None]) -> Link:
         """The wire of docks that are found in the same way; mostly one."""
         first = docks[0]
         sessions = [(dock.serial, self._session(dock)) for dock in docks]
         session = sessions[0][1] if len(sessions) == 1 else PooledSession(sessions)
-        return SerialLink(session, self._locator(first.port, first.match), observe, boot_now, first.baud)
+        where = links.Where(first.port, first.match, first.baud, first.options)
+        return links.make(dock_spec(first.model).port, session, where, self._hotplug, observe, boot_now)
 
     def _session(self, dock: Dock) -> DockSession:
         spec = dock_spec(dock.model)
+        key = read_key(Path(dock.key_file)) if dock.key_file else b""
         settings = DockSettings(
-            dock.name, dock.serial, dock.vehicle_id, read_key(Path(dock.key_file)), dock.link_version
+            dock.name, dock.serial, dock.vehicle_id, key, dock.link_version, dock.options
         )
         return self._tapped(spec, spec.build(settings, secrets.token_bytes))
 
@@ -210,11 +210,6 @@ class Builder:
         if self._trace is None or spec.scrub is None:
             return session
         return TappedSession(session, self._trace.tap(session.name), spec.scrub)
-
-    def _locator(self, port: str | None, match: Mapping[str, str]) -> Callable[[], str | None]:
-        if port is not None:
-            return lambda: port
-        return functools.partial(self._hotplug().find, "tty", match)
 
     def _buses(self) -> dict[str, CanPort]:
         profile = self._profile()

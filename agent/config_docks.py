@@ -68,7 +68,7 @@ class Supply(Section, frozen=True, kw_only=True):
     ignition_on_mv: Annotated[
         int, _doc("From here its ignition input is on; off 1 V lower, mV.", ge=2000, le=20_000)
     ] = 6000
-    poll_ms: Annotated[int, _doc("Time between two questions, ms.", ge=100, le=1000)] = 500
+    poll_ms: Annotated[int, _doc("Time between two questions, ms.", ge=100, le=1000)] = 200
 
 
 # Models without a key, and the table that says what the model has to know.
@@ -128,6 +128,12 @@ def hint_problems(settings: Any) -> typing.Iterator[str]:
         yield f"{where}, and no dock is of the model control-lines"
     for dock in cradles:
         for bit in policy.required:
+            line = None if dock.lines is None else getattr(dock.lines, bit)
+            if line is not None and line.startswith("!"):
+                yield (
+                    f"{where}, and dock {dock.name} has {bit} on {line}, inverted: a cable that is cut would "
+                    "say yes; wire it so that the line is asserted while it is true"
+                )
             if dock.lines is not None and getattr(dock.lines, bit) is None:
                 yield (
                     f"{where}, and dock {dock.name} has no line for {bit}, which `policy.tether.required` "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import tempfile
 from pathlib import Path
 
 
@@ -17,10 +18,15 @@ class UdevBed:
         self.root = Path(self._lib.umockdev_testbed_get_root_dir(self._bed).decode())
 
     def add(self, sys_path: str, subsystem: str, properties: dict[str, str], leads_to: str = "") -> None:
-        """Plug a device in. ``DEVNAME`` among the properties gives it a node, a link to ``leads_to``."""
+        """Plug a device in. ``DEVNAME`` among the properties gives it a node, a link to ``leads_to``.
+
+        Without that the node is umockdev's own pty, whose other end is ``other_end``.
+        """
         lines = [f"P: {sys_path.removeprefix('/sys')}"]
         devnode = properties.get("DEVNAME", "")
-        if devnode:
+        if devnode and not leads_to:
+            lines.append(f"N: {devnode.removeprefix('/dev/')}")
+        elif devnode:
             node = self.root / devnode.removeprefix("/")
             node.parent.mkdir(parents=True, exist_ok=True)
             node.symlink_to(leads_to)
@@ -28,6 +34,21 @@ class UdevBed:
         text = ("\n".join(lines) + "\n\n").encode()
         if not self._lib.umockdev_testbed_add_from_string(self._bed, text, None):
             raise RuntimeError(f"umockdev refused the device {sys_path}")
+
+    def other_end(self, devnode: str) -> int:
+        """The descriptor of the device's side of a node that ``add`` made a pty."""
+        fd: int = self._lib.umockdev_testbed_get_dev_fd(self._bed, devnode.encode())
+        return fd
+
+    def answer(self, devnode: str, ioctls: str) -> None:
+        """From now on a node answers these ioctls, in umockdev's words."""
+        with tempfile.NamedTemporaryFile("w", suffix=".ioctl") as file:
+            file.write(f"@DEV {devnode}\n{ioctls}\n")
+            file.flush()
+            if not self._lib.umockdev_testbed_load_ioctl(
+                self._bed, devnode.encode(), file.name.encode(), None
+            ):
+                raise RuntimeError(f"umockdev refused the ioctls {ioctls!r}")
 
     def change(self, sys_path: str) -> None:
         self._lib.umockdev_testbed_uevent(self._bed, sys_path.encode(), b"change")

@@ -268,6 +268,11 @@ class ModemLines:
     def is_open(self) -> bool:
         return self._watch is not None
 
+    @property
+    def path(self) -> str | None:
+        """The port that it holds; None: it has none open."""
+        return self._path if self._watch is not None else None
+
     # --- opening and losing ---
 
     def _open(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyudev
 import structlog
@@ -55,22 +56,34 @@ class Udev:
 
     def find(self, subsystem: str, wanted: Mapping[str, str]) -> str | None:
         """The device node whose udev properties have all the wanted values; the first by name, or None."""
-        found = [
-            device.device_node
-            for device in self._context.list_devices(subsystem=subsystem)
-            if device.device_node and all(device.properties.get(name) == wanted[name] for name in wanted)
-        ]
+        found = sorted(self.all(subsystem, wanted))
         if len(found) > 1:
-            log.warning("udev.ambiguous", wanted=dict(wanted), found=sorted(found))
+            log.warning("udev.ambiguous", wanted=dict(wanted), found=found)
         return min(found, default=None)
 
-    def all(self, subsystem: str, wanted: Mapping[str, str]) -> dict[str, dict[str, str]]:
-        """Every device node whose udev properties have all the wanted values, with its properties."""
-        return {
-            device.device_node: dict(device.properties)
-            for device in self._context.list_devices(subsystem=subsystem)
-            if device.device_node and all(device.properties.get(name) == wanted[name] for name in wanted)
-        }
+    def all(
+        self, subsystem: str, wanted: Mapping[str, str], *, inherited: bool = False
+    ) -> dict[str, dict[str, str]]:
+        """Every device node whose udev properties have all the wanted values, with its properties.
+
+        ``inherited``: what a device does not say itself is looked up in those that it hangs on.
+        """
+        found = {}
+        for device in self._context.list_devices(subsystem=subsystem):
+            node = device.device_node
+            if not node:
+                continue
+            said = dict(device.properties)
+            if inherited:
+                for parent in device.ancestors:
+                    said = {**parent.properties, **said}
+            if all(said.get(name) == wanted[name] for name in wanted):
+                found[node] = said
+        return found
+
+    def devices(self, subsystem: str) -> list[UdevEvent]:
+        """Every device of a subsystem as if it had just been added, with or without a node."""
+        return [_event(device, "add") for device in self._context.list_devices(subsystem=subsystem)]
 
     def _readable(self) -> None:
         for _ in range(BUDGET):
@@ -84,15 +97,19 @@ class Udev:
                 return
             if device is None:
                 return
-            event = UdevEvent(
-                action=device.action or "",
-                subsystem=device.subsystem or "",
-                sys_path=device.sys_path,
-                devnode=device.device_node,
-                properties=dict(device.properties),
-            )
+            event = _event(device, device.action or "")
             self._tell(event)
 
     def _tell(self, event: UdevEvent) -> None:
         for callback in self._callbacks.get(event.subsystem, ()):
             callback(event)
+
+
+def _event(device: Any, action: str) -> UdevEvent:
+    return UdevEvent(
+        action=action,
+        subsystem=device.subsystem or "",
+        sys_path=device.sys_path,
+        devnode=device.device_node,
+        properties=dict(device.properties),
+    )

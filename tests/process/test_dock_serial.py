@@ -33,7 +33,8 @@ from agent.core.types import (
 )
 from drivers.docks.reference.codec import MAX_PACKET
 from drivers.docks.reference.session import ReferenceSession
-from drivers.ports.serial import LAST_RETRY_S, WRITE_LIMIT, SerialLink
+from drivers.ports.descriptor import LAST_RETRY_S, WRITE_LIMIT
+from drivers.ports.serial import SerialLink
 from tests.dock_port import PATIENCE_S, Bench, Seen, boot_now
 
 
