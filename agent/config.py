@@ -84,10 +84,14 @@ class Dock(Section, frozen=True, kw_only=True):
     usb: Annotated[Usb | None, _doc("For the model `usb-presence`: the device.")] = None
     supply: Annotated[Supply | None, _doc("For the model `dcdc-usb`: the vehicle supply.")] = None
 
+    settings: Annotated[dict[str, Any], _doc("For a model of another package: what it has to know.")] = {}
+
     @property
     def options(self) -> dict[str, Any]:
         """The values of the table of its model."""
-        table = KEYLESS.get(self.model)
+        if self.model not in KEYLESS:
+            return self.settings
+        table = KEYLESS[self.model]
         chosen = getattr(self, table) if table else None
         if chosen is None and self.model == "dcdc-usb":
             chosen = Supply()

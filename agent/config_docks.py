@@ -94,9 +94,12 @@ def dock_problems(dock: Any) -> typing.Iterator[str]:
             yield "the device is named by `[dock.usb]`; leave `port` and `match` out"
     else:
         table = None
+        # A model of another package may have no key; half a pairing is none.
         for name in ("serial", "vehicle_id", "key_file"):
-            if name not in pairing:
+            if name not in pairing and (pairing or dock.model == "reference"):
                 yield f"`{name}` is missing: the model {dock.model} is known by its pairing"
+    if dock.settings and (dock.model in KEYLESS or dock.model == "reference"):
+        yield f"`settings` is for models of other packages; {dock.model} has none"
     for name in ("lines", "usb", "supply"):
         if name != table and getattr(dock, name) is not None:
             model = next(model for model, its in KEYLESS.items() if its == name)
@@ -117,7 +120,7 @@ def hint_problems(settings: Any) -> typing.Iterator[str]:
     if policy.hint_lines is not HintUse.ALLOW:
         return
     where = "`policy.tether.hint_lines` is allow"
-    keyed = [dock.name for dock in settings.dock if dock.model not in KEYLESS]
+    keyed = [dock.name for dock in settings.dock if dock.key_file]
     if keyed:
         yield (
             f"{where}, and dock {keyed[0]} has a key: a wire bridge would open what the key guards; "

@@ -115,11 +115,20 @@ class Dock:
         spec = registry.load(registry.DOCKS, model)
         if not isinstance(spec, DockSpec):
             raise registry.NotRegisteredError(f"`{model}` of {registry.DOCKS} is no DockSpec")
-        try:
-            draws = importlib.import_module(f"simulator.docks.{model}_draws")
-        except ImportError as error:
+        return cls(spec, settings, _entropy_of(model))
+
+
+def _entropy_of(model: str) -> Callable[[Iterable[bytes]], Callable[[int], bytes]]:
+    """What says what a model's sessions drew; a model without such a module draws nothing."""
+    name = f"simulator.docks.{model.replace('-', '_')}_draws"
+    try:
+        draws = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
             raise registry.NotRegisteredError(f"dock model {model} cannot be replayed: {error}") from error
-        return cls(spec, settings, draws.entropy)
+        return lambda _sent: bytes
+    entropy: Callable[[Iterable[bytes]], Callable[[int], bytes]] = draws.entropy
+    return entropy
 
 
 def of_config(path: Path) -> dict[str, Dock]:
@@ -130,8 +139,9 @@ def of_config(path: Path) -> dict[str, Dock]:
     """
     docks = {}
     for dock in load(path).settings.dock:
-        key = bytes.fromhex(Path(dock.key_file).read_text().strip())
-        docks[dock.name] = Dock.of(dock.model, DockSettings(dock.name, dock.serial, dock.vehicle_id, key))
+        key = bytes.fromhex(Path(dock.key_file).read_text().strip()) if dock.key_file else b""
+        settings = DockSettings(dock.name, dock.serial, dock.vehicle_id, key, dock.link_version, dock.options)
+        docks[dock.name] = Dock.of(dock.model, settings)
     return docks
 
 

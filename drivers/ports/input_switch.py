@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
 import struct
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from agent.core.types import BootNs, LinkLoss, Observation
 from drivers.docks.dock_switch.codec import EV_SW, EV_SYN, SW_DOCK, SYN_DROPPED, Decoder, switched
-from drivers.ports.descriptor import DescriptorLink, Opened
+from drivers.ports.descriptor import Descriptor, DescriptorLink, Opened
 from drivers.spec import DockSession
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class SwitchLink(DescriptorLink):
             self._look_now()
 
     def _open_port(self, path: str) -> Opened:
-        port = super()._open_port(path)
+        port: Opened = Descriptor(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         try:
             state(port.fileno())
         except OSError:

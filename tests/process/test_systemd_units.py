@@ -58,6 +58,9 @@ def test_the_unit_lets_the_agent_reach_what_it_needs() -> None:
     families = next(line for line in unit.splitlines() if line.startswith("RestrictAddressFamilies="))
     for family in ("AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK", "AF_CAN"):
         assert family in families.split("=")[1].split()
+    for device in ("ttyACM", "ttyUSB", "ttyS", "hidraw"):
+        assert f"DeviceAllow=char-{device} rw\n" in unit
+    assert "DeviceAllow=char-input r\n" in unit
     assert "ProcSubset=pid" not in re.sub("^#.*$", "", unit, flags=re.MULTILINE)
 
 
@@ -75,7 +78,7 @@ def test_user_groups_and_folders_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "etc/ivma/keys").stat().st_mode & 0o777 == 0o700
 
 
-UDEV_KEYS = r"(ACTION|SUBSYSTEM|ATTRS\{\w+\}|ENV\{\w+\}|GROUP|MODE|TAG|GOTO|LABEL)"
+UDEV_KEYS = r"(ACTION|SUBSYSTEM|KERNEL|OWNER|ATTRS\{\w+\}|ENV\{\w+\}|GROUP|MODE|TAG|GOTO|LABEL)"
 UDEV_TERM = re.compile(rf'{UDEV_KEYS}(==|!=|\+=|=)"[^"]*"')
 
 

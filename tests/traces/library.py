@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.trace_format import Damage, Entry, Head, Policed, Step, read_path
 from agent.trace_text import lines
@@ -42,12 +43,16 @@ class Trace:
         found = {}
         for dock in self._about()["dock"]:
             settings = DockSettings(
-                dock["name"], dock["serial"], dock["vehicle_id"], bytes.fromhex(dock["key"])
+                dock["name"],
+                dock.get("serial", ""),
+                dock.get("vehicle_id", ""),
+                bytes.fromhex(dock.get("key", "")),
+                options=dock.get("options", {}),
             )
             found[dock["name"]] = Dock.of(dock["model"], settings)
         return found
 
-    def _about(self) -> dict[str, list[dict[str, str]]]:
+    def _about(self) -> dict[str, list[dict[str, Any]]]:
         return tomllib.loads((FOLDER / f"{self.name}.toml").read_text())
 
 

@@ -119,3 +119,68 @@ def test_without_any_good_file_the_problem_of_the_file_itself_is_said(tmp_path: 
         Keeper(tmp_path / "agent.toml", tmp_path / "none").start()
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "agent.toml")
+
+
+# --- docks without a key -----------------------------------------------------------------------------
+
+HEAD = '[device]\nfleet = "met"\nname = "t"\n'
+LINES = '[[dock]]\nname = "cradle"\nmodel = "control-lines"\nport = "/dev/ttyS1"\n[dock.lines]\n'
+SEATED = LINES + 'seated = "dsr"\n'
+ALLOW = '[policy.tether]\nhint_lines = "allow"\n'
+USB = '[[dock]]\nname = "hub"\nmodel = "usb-presence"\n[dock.usb]\nvendor = "1209"\nproduct = "0d0c"\n'
+
+
+def test_every_model_without_a_key_can_be_configured() -> None:
+    text = (
+        HEAD + SEATED + 'led = "!rts"\n' + USB + '[[dock]]\nname = "tray"\nmodel = "dock-switch"\n'
+        '[[dock]]\nname = "psu"\nmodel = "dcdc-usb"\n'
+    )
+    docks = parse(text.encode()).settings.dock
+    assert [dock.model for dock in docks] == ["control-lines", "usb-presence", "dock-switch", "dcdc-usb"]
+    assert docks[0].options["seated"] == "dsr"
+    assert docks[0].options["debounce_ms"] == 50
+    assert docks[1].options["means"] == "mated"
+    assert docks[2].options == {}
+    assert docks[3].options["ignition_on_mv"] == 6000
+    assert parse((HEAD + SEATED + ALLOW).encode()).policy.tether.hint_lines.value == "allow"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LINES + 'seatd = "dsr"\n', "did you mean `dock[0].lines.seated`?"),
+        (LINES + 'seated = "dtr"\n', "`dock[0].lines.seated`"),
+        (LINES + 'led = "dsr"\n', "`dock[0].lines.led`"),
+        (LINES + 'seated = "!!dsr"\n', "it is '!!dsr'"),
+        (LINES + 'latch = "dtr"\n', "names no input"),
+        (SEATED + 'latch = "dtr"\nled = "!dtr"\n', "uses the output dtr twice"),
+        (SEATED + "debounce_ms = 3000\n", "<= 2000; it is 3000"),
+        (SEATED.replace("[dock.lines]", 'key_file = "/k"\n[dock.lines]'), "has no key; leave it out"),
+        (SEATED.replace('port = "/dev/ttyS1"\n', ""), "either `port` or `match`"),
+        (SEATED + '[dock.usb]\nvendor = "1209"\nproduct = "0d0c"\n', "is for the model usb-presence"),
+        ('[[dock]]\nmodel = "control-lines"\nport = "/x"\n', "needs a table `[dock.lines]`"),
+        ('[[dock]]\nmodel = "usb-presence"\n', "needs a table `[dock.usb]`"),
+        (USB.replace("[dock.usb]", 'port = "/x"\n[dock.usb]'), "leave `port` and `match` out"),
+        (USB.replace('"1209"', '"0x1209"'), "`dock[0].usb.vendor`"),
+        ('[[dock]]\nport = "/x"\n', "`key_file` is missing: the model reference is known by its pairing"),
+        ('[[dock]]\nport = "/x"\n[dock.settings]\na = 1\n', "`settings` is for models of other packages"),
+        ('[[dock]]\nmodel = "acme"\nport = "/x"\nserial = "A"\n', "`key_file` is missing"),
+        (ALLOW, "no dock is of the model control-lines"),
+        (LINES + 'mated = "cts"\n' + ALLOW, "has no line for seated"),
+        (LINES + 'seated = "!dsr"\n' + ALLOW, "a cable that is cut would say yes"),
+        (
+            SEATED + '[[dock]]\nport = "/x"\nserial = "D"\nvehicle_id = "V"\nkey_file = "/k"\n' + ALLOW,
+            "a wire bridge would open what the key guards",
+        ),
+        ('[policy.tether]\nhint_switch = "allow"\n', "only control lines may stand for proof"),
+    ],
+)
+def test_a_dock_that_cannot_be_is_refused_in_words_that_help(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse((HEAD + text).encode(), "agent.toml")
+    assert said in str(refused.value)
+
+
+def test_a_model_of_another_package_may_have_settings_of_its_own_and_no_key() -> None:
+    text = HEAD + '[[dock]]\nmodel = "acme"\nport = "/x"\n[dock.settings]\nbeam = "infrared"\n'
+    assert parse(text.encode()).settings.dock[0].options == {"beam": "infrared"}
