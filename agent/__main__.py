@@ -201,9 +201,7 @@ class Builder:
     def _session(self, dock: Dock) -> DockSession:
         spec = dock_spec(dock.model)
         key = read_key(Path(dock.key_file)) if dock.key_file else b""
-        settings = DockSettings(
-            dock.name, dock.serial, dock.vehicle_id, key, dock.link_version, dock.options
-        )
+        settings = DockSettings(dock.name, dock.serial, dock.vehicle_id, key, dock.link_version, dock.options)
         return self._tapped(spec, spec.build(settings, secrets.token_bytes))
 
     def _tapped(self, spec: DockSpec, session: DockSession) -> DockSession:

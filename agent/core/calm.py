@@ -65,6 +65,8 @@ def _by_signal(state: State, calm: Calm, obs: CanSignal, now: BootNs) -> tuple[S
 
 def _by_status(state: State, calm: Calm, obs: DockStatus, now: BootNs) -> tuple[State, Effects] | None:
     policy = calm.policy
+    if obs.dock != state.tether.dock:
+        return None
     if power_.sample_due(state.power, now, policy.power):
         return None
     ignition = ignition_.take_status(state.ignition, obs, now, policy.ignition)

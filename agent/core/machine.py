@@ -114,11 +114,14 @@ def last_words(state: State, at: BootNs) -> Remembered:
 
 def _take(state: State, obs: Observation, now: BootNs, policy: Policy) -> State:
     """Give an observation to every part that keeps evidence."""
+    tether = tether_.take(state.tether, obs, now, policy.tether)
+    if isinstance(obs, DockStatus) and tether.dock not in {"", obs.dock}:
+        return evolve(state, now=now, tether=tether)  # what another dock's vehicle does is not ours
     ignition = ignition_.take(state.ignition, obs, now, policy.ignition)
     return evolve(
         state,
         now=now,
-        tether=tether_.take(state.tether, obs, now, policy.tether),
+        tether=tether,
         ignition=ignition,
         power=power_.take(state.power, obs, now, ignition, policy),
     )
@@ -207,11 +210,10 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     foreign = obs if isinstance(obs, DockForeign) else None
     tether, made = tether_.settle(state.tether, now, ignition, policy, asleep=asleep, foreign=foreign)
     effects += made
-    if tether.hints:
-        proven = tether_.proven(tether, now, policy.tether)
-        cranking = crank_open(ignition, now, policy.ignition)
-        tether, made = hints.settle(tether, now, policy.tether, proven=proven, cranking=cranking)
-        effects += made
+    proven = tether_.proven(tether, now, policy.tether)
+    cranking = crank_open(ignition, now, policy.ignition)
+    tether, made = hints.settle(tether, now, policy.tether, proven=proven, cranking=cranking)
+    effects += made
     before, posture = state.tether.state, state.posture
     grants, granted = grants_.settle(state.grants, now, tether, before, policy.grants, asleep=asleep)
     effects += granted
@@ -315,7 +317,9 @@ def _answer(state: State, policy: Policy, obs: Observation | None, effects: list
     """What an observation asks for once everything is settled."""
     now, power = state.now, state.power
     match obs:
-        case DockStatus(authenticated=True) if power_.sample_due(power, now, policy.power):
+        case DockStatus(authenticated=True, dock=dock) if power_.sample_due(
+            power, now, policy.power
+        ) and state.tether.dock in {"", dock}:
             effects += power_.sample(power, obs, now, state.ignition, policy)
             return evolve(state, power=evolve(power, recorded_at=now))
         case SleepSignal(starting=True):

@@ -92,9 +92,9 @@ def test_a_driver_without_either_call_is_polled(library: Path, tmp_path: Path) -
 
 def test_chatter_neither_floods_nor_changes_the_seat(library: Path, tmp_path: Path) -> None:
     result = play("chatter", library, tmp_path)
-    assert result["moves"] > 100
+    assert result["moves"] > 50
     assert result["looks_a_second"] < 250
-    assert result["hints"] <= 4
+    assert set(result["hints"]) <= {True}, "said again, and never changed"
 
 
 def test_a_port_without_control_lines_is_refused_in_words() -> None:
