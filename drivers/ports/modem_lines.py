@@ -83,7 +83,7 @@ class _Watch(threading.Thread):
     def nudge(self) -> None:
         """End a wait, so that it looks anew."""
         self._nudged.set()
-        if self.waits and self.is_alive() and self.ident is not None:
+        if self.waits and not self.done and self.ident is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pthread_kill(self.ident, WAKE)
 
@@ -96,7 +96,7 @@ class _Watch(threading.Thread):
 
     def run(self) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {WAKE})
-        problem = ""
+        problem = "its thread failed"
         look: Look | None = None
         try:
             while not self._stopping:
@@ -109,12 +109,13 @@ class _Watch(threading.Thread):
                     self._nudged.wait(LEAST_S)
                 else:
                     self._wait()
+            problem = ""  # told to stop
         except OSError as error:
             problem = error.strerror or str(error)
         finally:
+            self.done = True  # no signal from here on
             os.close(self._fd)
-            self.done = True
-        self._failed(problem)
+            self._failed(problem)
 
     def _apply(self) -> None:
         wanted, self._outputs = self._outputs, None
@@ -320,7 +321,7 @@ class ModemLines:
 
     def _reap(self, watch: _Watch) -> None:
         """Tell it to stop, until it does: a signal that comes before the wait begins ends nothing."""
-        if watch.done or not watch.is_alive():
+        if watch.done:
             return
         watch.stop()
         self._loop.call_later(NUDGE_S, self._reap, watch)
