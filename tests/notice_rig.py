@@ -9,11 +9,13 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from agent.clock import boot_now
 from agent.control import Refusal, Verb
+from agent.notice.feed import Feed
 from agent.notice_desk import HOLD_S
 from tests.control_rig import served
 
@@ -128,3 +130,22 @@ def notice(agent: Agent, folder: Path, *options: str) -> Iterator[Notice]:
             yield made
         finally:
             made.stop()
+
+
+@contextlib.asynccontextmanager
+async def following(path: Path) -> AsyncIterator[tuple[Feed, Callable[[str], Awaitable[None]]]]:
+    """The notice's own feed, and a way to wait until it says so."""
+    changed = asyncio.Event()
+    feed = Feed(path, boot_now, changed.set)
+    feed.start()
+
+    async def until(kind: str) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while feed.said.kind != kind:
+                changed.clear()
+                await changed.wait()
+
+    try:
+        yield feed, until
+    finally:
+        await feed.close()

@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from agent.clock import boot_now
 from agent.core.types import KeyPosition
-from agent.notice.feed import Feed
 from agent.notice_desk import HOLD_S
 from simulator.compose_bench import Options, Rig
 from tests.agent_rig import Agent, bare, docked
 from tests.aio import looped
+from tests.notice_rig import following
 from tests.system import need
 
-WAIT_S = 20.0
 POLICY = {"tether": {"refill_after_s": 1}, "power": {"run_on_s": 600, "max_s": 900}}
-
-
-@contextlib.asynccontextmanager
-async def shown(path: Path) -> AsyncIterator[tuple[Feed, Any]]:
-    """The notice's own feed, and a way to wait for what it shows."""
-    changed = asyncio.Event()
-    feed = Feed(path, boot_now, changed.set)
-    feed.start()
-
-    async def until(*kinds: str) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while feed.said.kind not in kinds:
-                changed.clear()
-                await changed.wait()
-
-    try:
-        yield feed, until
-    finally:
-        await feed.close()
 
 
 @looped
 async def test_a_loss_counts_down_and_an_undocking_says_why(tmp_path: Path) -> None:
     need("dbus-daemon")
-    async with Rig(tmp_path, Options(policy=POLICY)) as rig, shown(rig.layout.control) as (feed, until):
+    async with Rig(tmp_path, Options(policy=POLICY)) as rig, following(rig.layout.control) as (feed, until):
         rig.world.vehicle.turn_key(KeyPosition.ON)
         await docked(rig)
         await until("docked")
@@ -73,7 +51,7 @@ async def test_the_agent_answers_at_once_what_is_new_and_holds_what_is_not(tmp_p
     agent = Agent(tmp_path)
     agent.configure(bare(tmp_path))
     loop = asyncio.get_running_loop()
-    async with agent.running() as process, shown(agent.control) as (_, until):
+    async with agent.running() as process, following(agent.control) as (_, until):
         told = (await ask(agent.control))["result"]
         assert told["device"] == "tablet-1"
         assert told["tether"] == {"state": "unknown", "usable": False, "ride_through_ms_left": None}

@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dbus_fast import Message, MessageType
@@ -26,7 +25,7 @@ from agent.notice.view import SILENT
 from simulator.private_bus import PrivateBus
 from tests.aio import looped
 from tests.control_rig import serving
-from tests.notice_rig import Agent
+from tests.notice_rig import Agent, following
 from tests.system import need
 
 WAIT_S = 15.0
@@ -213,24 +212,6 @@ async def gone(*pids: int) -> None:
 
 
 # --- the agent's socket ---------------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def following(path: Path) -> AsyncIterator[tuple[Feed, Callable[[str], Any]]]:
-    changed = asyncio.Event()
-    feed = Feed(path, boot_now, changed.set)
-    feed.start()
-
-    async def until(kind: str) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while feed.said.kind != kind:
-                changed.clear()
-                await changed.wait()
-
-    try:
-        yield feed, until
-    finally:
-        await feed.close()
 
 
 @looped

@@ -80,7 +80,7 @@ POLICY = Policy(
     ignition=IgnitionPolicy(stuck_s=10),
     power=PowerPolicy(
         run_on_s=8, max_s=40, unknown_s=10, drain_s=3, suspend_drain_s=2, warn_s=5, act_s=5, filter_s=1,
-        resume_awake_s=4, retry_s=5, cut_s=5, floor_s=1, restore_s=3,
+        resume_awake_s=4, retry_s=5, cut_s=5, floor_s=1, restore_s=3, locked_off_s=15,
     ),
 )  # fmt: skip
 RIDE_NS, CRANK_RIDE_NS = POLICY.tether.ride_through_ms * MS, POLICY.tether.crank_ride_through_ms * MS
