@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+
+from agent.notice.peer import uid_of
 
 HEAD_MAX = 8192  # bytes of request line and headers, ours
 BODY_MAX = 1024  # bytes, ours
@@ -67,7 +70,7 @@ class Counts:
     """What was turned away, since the start."""
 
     refused: dict[int, int] = field(default_factory=dict)  # by status
-    too_many: int = 0
+    turned_away: int = 0  # too many, or another user's
 
 
 class Server:
@@ -78,6 +81,7 @@ class Server:
         self._stream = stream
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._own_uid = os.geteuid()
         self.counts = Counts()
         self.port = 0
 
@@ -100,8 +104,8 @@ class Server:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - narrowing: asyncio runs this as a task
-        if len(self._tasks) >= CLIENTS_MAX:
-            self.counts.too_many += 1
+        if len(self._tasks) >= CLIENTS_MAX or self._is_a_stranger(writer):
+            self.counts.turned_away += 1
             writer.close()
             return
         self._tasks.add(task)
@@ -112,6 +116,11 @@ class Server:
         finally:
             self._tasks.discard(task)
             writer.close()
+
+    def _is_a_stranger(self, writer: asyncio.StreamWriter) -> bool:
+        """Another user's. Where the kernel does not say whose it is, the address has to be known anyway."""
+        uid = uid_of(writer.get_extra_info("peername"), writer.get_extra_info("sockname"))
+        return uid not in (None, 0, self._own_uid)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.notice.http import BODY_MAX, CLIENTS_MAX, HEAD_MAX, HEADERS
+from agent.notice.http import BODY_MAX, CLIENTS_MAX, HEAD_MAX, HEADERS, Answer, Request, Server
+from tests.aio import looped
 from tests.notice_rig import Agent, Notice, notice
+from tests.system import lacking
 
 TAKE = {"act": "override", "confirmed": True}
 
@@ -181,6 +187,44 @@ def test_the_address_is_on_loopback_and_its_token_only_in_a_file_of_our_own(serv
     bound = [line.split()[1] for line in (process / "net/tcp").read_text().splitlines()[1:]]
     assert f"0100007F:{served.port:04X}" in bound
     assert f"00000000:{served.port:04X}" not in bound
+
+
+def test_another_users_connection_is_closed_before_a_word() -> None:
+    """With the token too: so nobody else can keep the officer's page out by holding connections."""
+    if os.geteuid():
+        lacking("needs root to be two users")
+
+    @looped
+    async def check() -> None:
+        heard: list[Request] = []
+
+        async def handle(request: Request) -> Answer:
+            heard.append(request)
+            return Answer(HTTPStatus.OK)
+
+        server = Server(handle, _no_stream)
+        await server.start(0)
+        text = (
+            "import os, socket, sys; os.setuid(int(sys.argv[1])); s = socket.socket(); "
+            f"s.connect(('127.0.0.1', {server.port})); "
+            f"s.sendall(b'GET / HTTP/1.1\\r\\nHost: 127.0.0.1:{server.port}\\r\\n\\r\\n'); "
+            "print(s.recv(100)[9:12].decode())"
+        )
+        for user, expected in (("0", b"200"), ("65534", b"")):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-ISc", text, user,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+            out, _ = await process.communicate()
+            assert out.strip() == expected
+        assert (len(heard), server.counts.turned_away) == (1, 1)
+        await server.close()
+
+    check()
+
+
+async def _no_stream(_writer: asyncio.StreamWriter) -> None:
+    raise AssertionError("nobody asked for events")
 
 
 def test_each_start_has_another_token_and_a_link_put_in_its_place_is_not_followed(
