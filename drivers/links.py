@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.core.types import BootNs, Observation
-from drivers.ports.descriptor import DescriptorLink
+from drivers.ports.link import Link
 from drivers.spec import DockSession, PortKind
 
 if TYPE_CHECKING:
-    from drivers.ports.modem_lines import ModemLines
     from drivers.ports.udev import Udev, UdevEvent
     from drivers.ports.usb_list import UsbList
 
@@ -36,7 +35,7 @@ def make(
     udev: Callable[[], Udev],
     observe: Callable[[Observation], None],
     now: Callable[[], BootNs],
-) -> DescriptorLink | ModemLines | UsbList:
+) -> Link | UsbList:
     """A link for a session. Events of udev that it needs, but for those of ttys, it is subscribed to.
 
     Modules of ports that a configuration has no use for are not imported.
@@ -75,7 +74,7 @@ def _tty(where: Where, udev: Callable[[], Udev]) -> Callable[[], str | None]:
     return functools.partial(udev().find, "tty", where.match)
 
 
-def _followed(link: DescriptorLink, subsystem: str, where: Where, udev: Callable[[], Udev]) -> DescriptorLink:
+def _followed(link: Link, subsystem: str, where: Where, udev: Callable[[], Udev]) -> Link:
     """The link, poked when a device of its subsystem comes or goes."""
 
     def changed(event: UdevEvent) -> None:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from agent.core.types import BootNs, LinkLoss, Observation
+from agent.core.types import BootNs, Observation
 from drivers.docks.dock_switch.codec import EV_SW, EV_SYN, SW_DOCK, SYN_DROPPED, Decoder, switched
 from drivers.ports.descriptor import Descriptor, DescriptorLink, Opened
 from drivers.spec import DockSession
@@ -62,11 +62,11 @@ class SwitchLink(DescriptorLink):
             fcntl.ioctl(port.fileno(), EVIOCSMASK, _MASK.pack(EV_KEY, 0, NO_CODES))
         return port
 
-    def _drop(self, reason: LinkLoss) -> None:
+    def _detach(self) -> None:
         if self._look is not None:
             self._look.cancel()
             self._look = None
-        super()._drop(reason)
+        super()._detach()
 
     def _take(self, data: bytes, at: BootNs) -> None:
         events = [event for event in self._events.feed(data) if event.type in (EV_SYN, EV_SW)]

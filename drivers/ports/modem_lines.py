@@ -20,16 +20,12 @@ import signal
 import struct
 import termios
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-import structlog
-
-from agent.core.types import SECOND, BootNs, Counters, DriveOutputs, LinkLoss, Observation
+from agent.core.types import BootNs, Counters, Observation
 from drivers.docks.control_lines.codec import NO_INPUT, NO_OUTPUT, Input, Look, Output, decode_set
+from drivers.ports.link import Link
 from drivers.spec import DockSession
-
-log = structlog.get_logger()
 
 # asm-generic/ioctls.h; termios has them but for the first two, and not everywhere.
 TIOCMIWAIT, TIOCGICOUNT = 0x545C, 0x545D
@@ -47,7 +43,6 @@ _LACKING = {errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 BEAT_S = 1.0  # a look at least this often; ours, see REPEAT_NS of the session
 LEAST_S = 0.01  # between two looks while something moves: at most 100 a second; ours
 NUDGE_S = 0.02  # a signal that came just before the wait began is sent again after this; ours
-FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0  # between tries to open the port; ours
 WAKE = signal.SIGRTMIN + 3  # ours; no handler of it is expected elsewhere
 
 
@@ -193,11 +188,10 @@ def open_lines(path: str) -> int:
     return fd
 
 
-class ModemLines:
-    """One dock on the control lines of one serial port; the interface of ``drivers.ports.serial.SerialLink``.
+class ModemLines(Link):
+    """One dock on the control lines of one serial port.
 
-    ``locate`` says where the port is: a path, or None when it is known to be absent. Made on the loop, in the
-    main thread, which alone may set a signal's handler.
+    Made on the loop, in the main thread, which alone may set a signal's handler.
     """
 
     def __init__(
@@ -208,153 +202,74 @@ class ModemLines:
         now: Callable[[], BootNs],
         poll_s: float = 0.2,
     ) -> None:
-        self._session = session
-        self._locate = locate
-        self._observe = observe
-        self._now = now
+        super().__init__(session, locate, observe, now)
         self._poll_s = poll_s
-        self._loop = asyncio.get_running_loop()
         self._watch: _Watch | None = None
         self._old: _Watch | None = None  # told to stop; nothing is opened before it has
-        self._path = ""
-        self._counts: Counter[str] = Counter()
-        self._timer: asyncio.TimerHandle | None = None
         self._beat: asyncio.TimerHandle | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._retry_s = FIRST_RETRY_S
-        self._warned = False
-        self._closed = False
 
     def start(self) -> None:
-        """Open the port, now or as soon as it is there."""
         signal.signal(WAKE, _nothing)  # also ends a system call that it interrupts
-        self._open()
-
-    def close(self) -> None:
-        """Close for good. The thread ends by itself; nothing waits for it."""
-        self._closed = True
-        self._drop(LinkLoss.CLOSED)
-        for timer in (self._timer, self._retry):
-            if timer is not None:
-                timer.cancel()
-
-    def poke(self, gone: str | None = None) -> None:
-        """Look again: udev saw a device come, or the one at the path ``gone`` go."""
-        if self._closed:
-            return
-        if self._watch is None:
-            self._retry_s = FIRST_RETRY_S
-            self._open()
-        elif gone == self._path or self._locate() is None:
-            self._drop(LinkLoss.UNPLUGGED)
-
-    def drive(self, outputs: DriveOutputs) -> None:
-        self._session.drive(outputs, self._now())
-        self._settle(())
-
-    def cut_power(self, seconds: int | None) -> None:
-        self._session.cut_power(seconds, self._now())
-        self._settle(())
-
-    def prove(self) -> None:
-        self._session.prove(self._now())
-        self._settle(())
+        super().start()
 
     def counters(self) -> Counters:
         watch = self._watch
         ways = {} if watch is None else {"waits": int(watch.waits), "counts": int(watch.counts)}
-        return Counters({**self._session.counters().values, **self._counts, **ways})
+        return Counters({**super().counters().values, **ways})
 
     @property
     def is_open(self) -> bool:
         return self._watch is not None
 
-    @property
-    def path(self) -> str | None:
-        """The port that it holds; None: it has none open."""
-        return self._path if self._watch is not None else None
-
     # --- opening and losing ---
 
-    def _open(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
-        if self._old is not None:
-            if not self._old.done:  # it still holds the port
-                self._retry_later()
-                return
-            self._old = None
-        path = self._locate()
-        if path is None:
-            return
-        try:
-            fd = open_lines(path)
-        except OSError as error:
-            self._counts["open_failed"] += 1
-            self._warn("dock.open_failed", path, error.strerror or str(error))
-            self._retry_later()
-            return
-        self._path = path
-        self._counts["opened"] += 1
-        log.info("dock.opened", dock=self._session.name, port=path)
-        watch = _Watch(fd, self._poll_s, lambda look: self._call(self._seen, watch, look),
-                       lambda problem: self._call(self._failed, watch, problem))  # fmt: skip
+    def _attach(self, path: str) -> None:
+        if self._old is not None and not self._old.done:
+            raise OSError(errno.EBUSY, "the thread that looked at it before has not ended yet", path)
+        self._old = None
+        watch = _Watch(
+            open_lines(path), self._poll_s,
+            lambda look: self._call(self._seen, watch, look),
+            lambda problem: self._call(self._failed, watch, problem),
+        )  # fmt: skip
         self._watch = watch
-        self._settle(self._session.link_up(self._now()))
         watch.start()
         self._beat_on()
+
+    def _detach(self) -> None:
+        """The thread ends by itself; nothing waits for it."""
+        watch, self._watch = self._watch, None
+        self._beat_on()
+        if watch is not None:
+            self._old = watch
+            self._reap(watch)
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         """From the thread to the loop; a loop that is closed has nobody left to tell."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _drop(self, reason: LinkLoss) -> None:
-        watch, self._watch = self._watch, None
-        if watch is None:
-            return
-        self._old = watch
-        self._beat_on()
-        self._reap(watch)
-        self._settle(self._session.link_lost(self._now(), reason))
-
     def _reap(self, watch: _Watch) -> None:
         """Tell it to stop, until it does: a signal that comes before the wait begins ends nothing."""
-        if watch.done:
-            return
-        watch.stop()
-        self._loop.call_later(NUDGE_S, self._reap, watch)
+        if not watch.done:
+            watch.stop()
+            self._loop.call_later(NUDGE_S, self._reap, watch)
 
     def _failed(self, watch: _Watch, problem: str) -> None:
         if watch is self._watch:
-            self._counts["lost"] += 1
-            self._warn("dock.lost", self._path, problem)
-            self._drop(LinkLoss.UNPLUGGED)
-            self._retry_later()
+            self._lost(problem)
 
-    def _retry_later(self) -> None:
-        if not self._closed:
-            self._retry = self._loop.call_later(self._retry_s, self._open)
-            self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
-
-    def _warn(self, event: str, path: str, problem: str) -> None:
-        """WARNING at the first failure of a cycle, DEBUG until the port has been looked at again."""
-        write = log.debug if self._warned else log.warning
-        self._warned = True
-        write(event, dock=self._session.name, port=path, problem=problem, next_try_s=self._retry_s)
-
-    # --- looks and time ---
+    # --- looks ---
 
     def _beat_on(self) -> None:
+        """Look again after a while, whatever happens; sooner if it was nudged and has not looked since."""
         if self._beat is not None:
             self._beat.cancel()
             self._beat = None
         watch = self._watch
-        if watch is None:
-            return
-        delay_s = NUDGE_S if watch.busy else BEAT_S
-        self._beat = self._loop.call_later(delay_s, self._beat_now, watch)
+        if watch is not None:
+            delay_s = NUDGE_S if watch.busy else BEAT_S
+            self._beat = self._loop.call_later(delay_s, self._beat_now, watch)
 
     def _beat_now(self, watch: _Watch) -> None:
         if watch is self._watch:
@@ -362,31 +277,15 @@ class ModemLines:
             self._beat_on()
 
     def _seen(self, watch: _Watch, look: Look) -> None:
-        if watch is not self._watch:
-            return
-        self._warned = False
-        self._retry_s = FIRST_RETRY_S
-        self._beat_on()
-        self._settle(self._session.feed(look.encode(), self._now()))
+        if watch is self._watch:
+            self._beat_on()
+            self._take(look.encode(), self._now())
 
-    def _due(self) -> None:
-        self._timer = None
-        self._settle(self._session.timer(self._now()))
-
-    def _settle(self, observations: Iterable[Observation]) -> None:
-        """After every call of the session: set what it wants, arm its timer, pass on what it saw."""
-        outputs = decode_set(self._session.outgoing())
+    def _put(self, data: bytes) -> None:
+        outputs = decode_set(data)
         if outputs is not None and self._watch is not None:
             self._watch.set_outputs(outputs)
             self._beat_on()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        deadline = None if self._closed else self._session.next_deadline()
-        if deadline is not None:
-            self._timer = self._loop.call_later(max(0, deadline - self._now()) / SECOND, self._due)
-        for observation in observations:
-            self._observe(observation)
 
 
 def _nothing(_number: int, _frame: object) -> None:

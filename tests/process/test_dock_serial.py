@@ -33,7 +33,8 @@ from agent.core.types import (
 )
 from drivers.docks.reference.codec import MAX_PACKET
 from drivers.docks.reference.session import ReferenceSession
-from drivers.ports.descriptor import LAST_RETRY_S, WRITE_LIMIT
+from drivers.ports.descriptor import WRITE_LIMIT
+from drivers.ports.link import LAST_RETRY_S
 from drivers.ports.serial import SerialLink
 from tests.dock_port import PATIENCE_S, Bench, Seen, boot_now
 
