@@ -167,8 +167,12 @@ class VoltageMeter:
 
 def u16(value: int | None) -> int:
     """A measurement as STATUS carries it, kept within its range."""
-    return NOT_AVAILABLE_U16 if value is None else min(max(value, 0), NOT_AVAILABLE_U16 - 1)
+    if value is not None and 0 <= value < NOT_AVAILABLE_U16:
+        return value
+    return NOT_AVAILABLE_U16 if value is None else 0 if value < 0 else NOT_AVAILABLE_U16 - 1
 
 
 def i16(value: int | None) -> int:
-    return NOT_AVAILABLE_I16 if value is None else min(max(value, -0x8000), NOT_AVAILABLE_I16 - 1)
+    if value is not None and -0x8000 <= value < NOT_AVAILABLE_I16:
+        return value
+    return NOT_AVAILABLE_I16 if value is None else -0x8000 if value < 0 else NOT_AVAILABLE_I16 - 1

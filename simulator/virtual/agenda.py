@@ -52,7 +52,10 @@ class Agenda:
         return entry
 
     def after(self, delay_ns: int, call: Callable[[], None], owner: object = None) -> Entry:
-        return self.at(BootNs(self.now + delay_ns), call, owner)
+        entry = Entry(BootNs(self.now + delay_ns) if delay_ns > 0 else self.now, call, owner)
+        self._made += 1
+        heappush(self._heap, (entry.at, self._made, entry))
+        return entry
 
     def take_away(self, owner: object) -> list[Entry]:
         """Take everything of an owner off the agenda; in the order in which it would have happened."""

@@ -157,7 +157,11 @@ class Decider:
             self._history.step(self._agenda.now, observation, effects)
             self._carry_out(effects)
         if self._up:
-            self._arm(self._next_deadline(self._state, self._policy))
+            deadline = self._next_deadline(self._state, self._policy)
+            if deadline is None or self._timer_at <= deadline:
+                self._deadline = deadline  # a timer that comes too early is put off then
+            else:
+                self._arm(deadline)
 
     def _carry_out(self, effects: Effects) -> None:
         later: list[Effect] = []

@@ -169,7 +169,7 @@ class DockReports:
         if not self._up or not self._tablet.hears:
             return
         now = self._agenda.now
-        if self.linked:
+        if self.life is None and self._fault is None and not self._dark:  # linked
             if now >= self._proof_at and self._survives():
                 self._prove(now)
             if self._proved and self._survives():
@@ -206,10 +206,14 @@ class DockReports:
 
     def _survives(self) -> bool:
         """Whether a frame gets through bytes that are lost or flipped."""
-        if self.version is not None or self._rng.randrange(1000) < self.change_permille:
+        if self.version is not None:
             return False
+        if self.change_permille and self._rng.randrange(1000) < self.change_permille:
+            return False
+        if not (self.lose_permille or self.flip_permille):
+            return True
         bad = self.lose_permille + self.flip_permille
-        return bad == 0 or self._rng.random() < (max(0, 1000 - bad) / 1000) ** FRAME_BYTES
+        return self._rng.random() < (max(0, 1000 - bad) / 1000) ** FRAME_BYTES
 
     # --- what the agent asks for ----------------------------------------------------------------------
 

@@ -349,6 +349,8 @@ class Decoder:
 
     def feed(self, data: bytes) -> list[Frame | Dropped]:
         """Take bytes in; return the frames they complete, and what was dropped, in order."""
+        if not (self._held or self._skipping) and 0 < data.find(0) == len(data) - 1 <= MAX_PACKET:
+            return [decode(data[:-1])]  # one frame and no more: what a dock's STATUS is, nearly always
         out: list[Frame | Dropped] = []
         *ended, begun = data.split(b"\0")
         for part in ended:

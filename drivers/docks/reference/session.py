@@ -155,10 +155,10 @@ class ReferenceSession:
         first = _first(courier.expires_at() if courier.waits else None, self._stale_at())
         if not self._up:
             return first
-        outstanding = courier.outstanding
-        if outstanding is None:
-            return _first(first, self._prover.due(), self._lease_at())
-        return _first(first, self._prover.due(), outstanding.again_at, self._lease_at())
+        first = _first(first, self._prover.due())
+        if courier.outstanding is not None:
+            first = _first(first, courier.outstanding.again_at)
+        return _first(first, self._lease_at())
 
     def timer(self, at: BootNs) -> list[Observation]:
         out: list[Observation] = []
@@ -380,9 +380,7 @@ class ReferenceSession:
             out.append(DockCommandDone(at, self.name, command, outcome, newest))
 
 
-def _first(*times: BootNs | None) -> BootNs | None:
-    first = None
-    for at in times:
-        if at is not None and (first is None or at < first):
-            first = at
-    return first
+def _first(one: BootNs | None, other: BootNs | None) -> BootNs | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return one if one <= other else other
