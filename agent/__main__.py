@@ -37,8 +37,11 @@ from agent.dock_verbs import DockVerbs
 from agent.effects import NoFleet
 from agent.enforcement.base import EnforcementAction, SettingsError, Surroundings
 from agent.enforcement.chain import Chain
+from agent.grant_desk import GrantDesk
 from agent.guard_link import GuardLink
 from agent.life import Docking, Fleet, Guard, Hooks, NoGuard, Parts, Port
+from agent.login1 import Login1
+from agent.officers import ConsoleOfficers, LogindOfficers, Officers
 from agent.pairings import FOLDER as PAIRINGS
 from agent.pairings import PairingError, Pairings, read_key
 from agent.power_actions import LogindPower, PowerActions
@@ -125,6 +128,7 @@ class Builder:
                 "sync": sync_status,
             },
             docking,
+            self._desk(around),
         )
 
     # --- the tablet ---
@@ -154,6 +158,25 @@ class Builder:
 
             return ConsolePower(around.observe, around.now)
         return LogindPower(around)
+
+    def _desk(self, around: Surroundings) -> GrantDesk:
+        chosen, device = self._settings.permits, self._settings.device
+        officers: Officers = ConsoleOfficers()
+        if self._settings.enforcement.power != "console":
+            officers = LogindOfficers(Login1(around.bus()))
+        papers, codes = None, None
+        if chosen.authority_key_files:
+            from sync.keys import Verifier
+            from sync.papers import Papers
+
+            keys = [Verifier(load_public(Path(file))) for file in chosen.authority_key_files]
+            papers = Papers(device.fleet, device.name, keys)
+        if chosen.code_key_file is not None:
+            from sync.codes import load_code_key
+            from sync.papers import ShortCodes
+
+            codes = ShortCodes(load_code_key(Path(chosen.code_key_file)), secrets.token_bytes)
+        return GrantDesk(device.name, papers, codes, officers, os.geteuid(), boot_now)
 
     # --- hardware ---
 
@@ -259,6 +282,7 @@ class Builder:
             boot_now,
             random.random,
             self._trouble,
+            on_contact=self._hooks.contact,
         )
         committed.append(uplink.notify)
         return queue, uplink, uplink.status
@@ -290,6 +314,7 @@ class Builder:
             open_store,
             boot_now,
             on_health=self._hooks.store_health,
+            on_renewed=self._hooks.store_renewed,
             on_commit=on_commit,
             telemetry_group_s=store.telemetry_commit_s,
         )

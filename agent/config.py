@@ -125,7 +125,10 @@ class Enforcement(Section, frozen=True, kw_only=True):
     settings: Annotated[dict[str, dict[str, Any]], _doc("Settings of an action, by its name.")] = {}
     power: Annotated[
         Literal["logind", "console"],
-        _doc("Who suspends and powers off; `console` only says so, for development."),
+        _doc(
+            "Who suspends and powers off, and says who is at the tablet; `console` only says so and takes "
+            "everybody for an officer there, for development."
+        ),
     ] = "logind"
 
 
@@ -145,6 +148,19 @@ class Contractors(Section, frozen=True, kw_only=True):
     ] = []
     group: Annotated[
         Name | None, _doc("Group that a contractor's user must be in, beside `control.group`.")
+    ] = None
+
+
+class Permits(Section, frozen=True, kw_only=True):
+    """Keys by which the tablet takes permits and short codes; docs/permits.md."""
+
+    authority_key_files: Annotated[
+        list[FilePath],
+        _doc("Public Ed25519 keys, PEM, whose permits are taken. None: permits are refused.", max_length=4),
+    ] = []
+    code_key_file: Annotated[
+        FilePath | None,
+        _doc("This tablet's code key, 64 hex digits, mode 0600. Left out: there are no short codes."),
     ] = None
 
 
@@ -220,6 +236,7 @@ class Settings(Section, frozen=True, kw_only=True):
     enforcement: Annotated[Enforcement, _doc("What a lock does.")] = Enforcement()
     guard: Annotated[Guard, _doc("Who locks when the agent cannot.")] = Guard()
     contractors: Annotated[Contractors, _doc("Docks without root.")] = Contractors()
+    permits: Annotated[Permits, _doc("Use without the dock by leave of the control room.")] = Permits()
     sync: Annotated[Sync | None, _doc("The way to the fleet. Left out: records stay on the tablet.")] = None
     store: Annotated[Store, _doc("The durable queue.")] = Store()
     trace: Annotated[Trace, _doc("The black box.")] = Trace()

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 LINE_MAX = 16 * 1024  # bytes a request, ours
 OUTPUT_MAX = 1 << 20  # bytes that a client may leave unread, ours
 CLIENTS_MAX = 32  # ours
+PER_USER_MAX = 4  # of them where everybody may connect, ours: nobody can keep the others out alone
 REASON_MAX = 200  # characters, ours
 HANDLER_S = 10.0  # ours: `ivmactl` itself waits a little longer
 SO_PEERGROUPS = 59  # asm-generic/socket.h, since Linux 4.13
@@ -103,11 +104,23 @@ class ControlServer:
     Args:
         group: gid whose members may read; None: nobody but root and our own user.
         audited: called before each verb that consults records is run.
+        anybody: every local user may connect, and each verb looks who asks; there is no "subscribe".
     """
 
-    def __init__(self, path: Path, verbs: Mapping[str, Verb], *, group: int | None, audited: Audit) -> None:
+    def __init__(
+        self,
+        path: Path,
+        verbs: Mapping[str, Verb],
+        *,
+        group: int | None,
+        audited: Audit,
+        anybody: bool = False,
+    ) -> None:
         self._path = path
-        self._verbs = {**verbs, "subscribe": Verb(lambda _args: {}, consults=True)}
+        self._verbs = dict(verbs)
+        if not anybody:
+            self._verbs["subscribe"] = Verb(lambda _args: {}, consults=True)
+        self._anybody = anybody
         self._group = group
         self._audited = audited
         self._own_uid = os.geteuid()
@@ -123,7 +136,7 @@ class ControlServer:
         Raises:
             ControlError: another agent serves the path, or it cannot be made.
         """
-        sock = _listen(self._path, self._group)
+        sock = _listen(self._path, self._group, 0o666 if self._anybody else 0o660)
         self._inode = self._path.stat().st_ino
         self._server = await asyncio.start_unix_server(self._connected, sock=sock, limit=LINE_MAX)
 
@@ -186,6 +199,10 @@ class ControlServer:
             return Refusal(
                 "busy", f"{CLIENTS_MAX} clients are connected already", "close one, then try again"
             )
+        theirs = sum(client.peer.uid == peer.uid for client in self._clients)
+        if self._anybody and theirs >= PER_USER_MAX:
+            self.counts.too_many += 1
+            return Refusal("busy", f"user {peer.uid} has {theirs} connections already", "close one")
         if not self._may_read(peer):
             self.counts.refused_peers += 1
             return Refusal("forbidden", f"user {peer.uid} may not ask the agent", "join the agent's group")
@@ -257,7 +274,7 @@ class ControlServer:
         return verb
 
     def _may_read(self, peer: Peer) -> bool:
-        return peer.uid in (0, self._own_uid) or self._group in peer.groups
+        return self._anybody or peer.uid in (0, self._own_uid) or self._group in peer.groups
 
     def _send(self, client: _Client, line: bytes) -> None:
         if client.writer.is_closing():
@@ -282,7 +299,7 @@ def peer_of(sock: socket.socket) -> Peer:
     return Peer(pid, uid, frozenset({gid, *groups}))
 
 
-def _listen(path: Path, group: int | None) -> socket.socket:
+def _listen(path: Path, group: int | None, mode: int) -> socket.socket:
     """A socket that listens at ``path``, in place of one that a crash left; nobody meets it half made."""
     if path.exists():
         if not stat.S_ISSOCK(path.stat().st_mode):
@@ -297,7 +314,7 @@ def _listen(path: Path, group: int | None) -> socket.socket:
         sock.bind(str(fresh))
         if group is not None and fresh.stat().st_gid != group:
             os.chown(fresh, -1, group)
-        fresh.chmod(0o660)
+        fresh.chmod(mode)
         sock.listen(CLIENTS_MAX)
         fresh.rename(path)
     except OSError as error:

@@ -21,14 +21,19 @@ from agent.boot_timer import BootTimer
 from agent.config import Config, ConfigError, Keeper
 from agent.control import ControlServer
 from agent.core import catalogue
+from agent.core.state import State
+from agent.core.types import Effects, Observation
 from agent.folders import own_folder
 from agent.life import CLOSE_S, Hooks, Identity, Life, Parts
 from agent.marker import FileMarker
 from agent.notice_desk import NoticeDesk
 from agent.report import Reporter
+from agent.spent import SpentNote
 from agent.supervise import Notifier, Watchdog, watchdog_interval_s
 
 log = structlog.get_logger()
+
+OFFICER_SOCKET = "officer.sock"  # in the runtime folder; every local user may connect
 
 
 class Daemon:
@@ -62,14 +67,17 @@ class Daemon:
             watchers=[
                 lambda observation, state, effects: self._reporter.watch(observation, state, effects),
                 lambda observation, state, effects: self._notice.watch(observation, state, effects),
+                lambda observation, state, effects: self._watch_desk(observation, state, effects),
                 *([trace.watch] if trace else []),
             ],
             noted=lambda record: self._reporter.note(record),
+            spent=SpentNote(config.runtime_dir, boot_id),
         )
         self._parts = self._life.parts
         self._docking = self._parts.docking
         if self._docking is not None:
             self._docking.attach(self._percent)
+        self._desk = self._parts.desk
         self._recovery: asyncio.Task[None] | None = None
         self._described = {
             "version": version,
@@ -94,6 +102,8 @@ class Daemon:
         self._reporter.attach(self._life.runtime)
         self._notice = NoticeDesk(config.settings.device.name, clock.boot_now)
         self._notice.attach(self._life.runtime)
+        if self._desk is not None:
+            self._desk.attach(self._life.runtime)
         self._control = ControlServer(
             config.runtime_dir / "control.sock",
             {
@@ -101,9 +111,17 @@ class Daemon:
                 **self._notice.verbs(),
                 **(trace.verbs() if trace else {}),
                 **(self._docking.verbs() if self._docking else {}),
+                **(self._desk.verbs() if self._desk else {}),
             },
             group=group_id(config.settings.control.group),
             audited=self._audited,
+        )
+        self._officer = ControlServer(
+            config.runtime_dir / OFFICER_SOCKET,
+            self._desk.officer_verbs() if self._desk else {},
+            group=None,
+            audited=self._audited,
+            anybody=True,
         )
 
     async def run(self, problem: str | None) -> None:
@@ -127,6 +145,7 @@ class Daemon:
             self._trace.start(self._described, lambda: self._life.runtime.policy)
         await self._life.start(problem)
         await self._control.start()
+        await self._officer.start()
         self._notifier.ready()
         self._start_watchdog()
         log.info("agent.ready", version=self._version, config=self.config.digest)
@@ -136,6 +155,7 @@ class Daemon:
 
     async def _stop(self, reason: str) -> None:
         self._notifier.stopping()
+        await self._officer.close()
         await self._control.close()
         if self._recovery is not None:
             self._recovery.cancel()
@@ -164,6 +184,10 @@ class Daemon:
             log.error("pairing.refused", problem=bad)
             self._life.note(catalogue.CONFIG_REFUSED.make(clock.boot_now(), problem=bad))
         self._notifier.ready()
+
+    def _watch_desk(self, observation: Observation, state: State, effects: Effects) -> None:
+        if self._desk is not None:
+            self._desk.watch(observation, state, effects)
 
     def _percent(self) -> int | None:
         tablet = self._life.runtime.state.power.tablet

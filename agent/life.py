@@ -19,20 +19,25 @@ import structlog
 
 from agent import memory
 from agent.core import catalogue, machine
+from agent.core.grants import NOTHING_KNOWN
 from agent.core.policy import Policy
 from agent.core.records import Record, Stream
-from agent.core.state import TetherState, initial
+from agent.core.state import State, TetherState, initial
 from agent.core.types import (
     MS,
     BootNs,
     Decision,
+    DepotContact,
     Effect,
+    Effects,
     GuardState,
+    KeepGrant,
     Lease,
     Observation,
     Remembered,
     Started,
     StoreHealth,
+    StoreRenewed,
 )
 from agent.dbus import Bus
 from agent.effects import DockPort, Effector, FleetLink, LeaseHolder
@@ -40,6 +45,7 @@ from agent.enforcement.chain import Chain
 from agent.power_actions import PowerActions
 from agent.report import Section
 from agent.runtime import LockMarker, Runtime, Timer, Watcher
+from agent.spent import NoNote
 
 log = structlog.get_logger()
 
@@ -125,6 +131,22 @@ class Marker(LockMarker, Protocol):
         """What an earlier run left: (decision, rule), or None; the decision is None if it is not known."""
 
 
+class Spent(Protocol):
+    """The note that the override which needs no record was taken in this boot."""
+
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+
+
+class Desk(Protocol):
+    """Where leave is asked for: what the daemon calls of it."""
+
+    def attach(self, runtime: Runtime) -> None: ...
+    def watch(self, observation: Observation, state: State, effects: Effects) -> None: ...
+    def verbs(self) -> Mapping[str, Any]: ...
+    def officer_verbs(self) -> Mapping[str, Any]: ...
+
+
 class Docking(Protocol):
     """Docks that come and go while the agent runs: what the daemon calls of it."""
 
@@ -153,6 +175,7 @@ class Parts:
     guard: Guard
     sections: Mapping[str, Section]  # what parts say of themselves in `ivmactl status`
     docking: Docking | None = None  # pairing and testing docks
+    desk: Desk | None = None  # permits, short codes, the override
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +185,8 @@ class Hooks:
     observe: Callable[[Observation], None]
     store_health: Callable[[bool, str], None]
     record: Callable[[Record], None]
+    store_renewed: Callable[[str], None]
+    contact: Callable[[], None]  # the depot said something under its key
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +218,11 @@ class Life:
         watchers: Sequence[Watcher] = (),
         noted: Callable[[Record], None] = lambda record: None,
         ran: Callable[[Effect], None] = lambda effect: None,
+        spent: Spent | None = None,
     ) -> None:
-        self.parts = parts = build(Hooks(self.observe, self.store_health, self.note))
+        self.parts = parts = build(
+            Hooks(self.observe, self.store_health, self.note, self.store_renewed, self.contact)
+        )
         self._effector = Effector(
             chain=parts.chain,
             power=parts.power,
@@ -221,6 +249,7 @@ class Life:
         self._timer = timer
         self._noted = noted
         self._ran = ran
+        self._spent = spent or NoNote()
         self._open = False  # the store has told what was before
 
     async def start(self, problem: str | None) -> None:
@@ -230,15 +259,22 @@ class Life:
         self._open = True
         greeting = await parts.guard.start()
         first = opened.remembered is None and opened.damaged is None and opened.problem is None
-        remembered = self._take_up(memory.decode(opened.remembered), greeting, problem, first=first)
+        decoded = memory.decode(opened.remembered)
+        remembered = self._take_up(decoded, greeting, problem, first=first)
         await parts.chain.start()
         await parts.power.start()
         if parts.bus is not None:
             parts.bus.start()
         runtime.arm_with(self._timer(runtime.deadline))
-        runtime.observe(Started(self._now(), self._identity.boot_id, remembered, greeting.lease))
+        started = Started(
+            self._now(), self._identity.boot_id, remembered, greeting.lease,
+            emergency_spent=self._spent.is_set(), locked=remembered is not decoded,
+        )  # fmt: skip
+        runtime.observe(started)
         if greeting.absent:
             runtime.observe(GuardState(self._now(), False, greeting.absent))
+        if opened.damaged is not None:
+            self.store_renewed(opened.damaged)
         if opened.problem is not None:
             self.store_health(False, opened.problem)
         for port in (*parts.docks, *parts.ports):
@@ -278,12 +314,22 @@ class Life:
         self.store = {"ok": ok, "detail": detail}
         self.observe(StoreHealth(self._now(), ok, detail))
 
+    def store_renewed(self, detail: str) -> None:
+        self.observe(StoreRenewed(self._now(), detail))
+
+    def contact(self) -> None:
+        # Acks come by the thousand: only a memory that was lost waits for one.
+        if self._open and self.runtime.state.grants.memory.void:
+            self.observe(DepotContact(self._now()))
+
     def note(self, record: Record) -> None:
         """Commit a record that no decision depends on."""
         self._noted(record)
         self.commit([record], None)
 
     def _run(self, effect: Effect) -> None:
+        if isinstance(effect, KeepGrant) and effect.hurried and not effect.kept:
+            self._spent.set()  # before it is used
         self._effector.run(effect)
         self._ran(effect)
 
@@ -332,7 +378,9 @@ def _unreadable(boot_id: str, at: BootNs) -> Remembered:
     below 2**53, which every JSON can hold.
     """
     return Remembered(
-        tether=TetherState.TETHERED.value, decision=(zlib.crc32(boot_id.encode()) >> 12 << 32) + at // MS
+        tether=TetherState.TETHERED.value,
+        decision=(zlib.crc32(boot_id.encode()) >> 12 << 32) + at // MS,
+        grants=NOTHING_KNOWN,
     )
 
 
@@ -345,7 +393,7 @@ def _recover(
     at: BootNs,
 ) -> Remembered | None:
     """Record the lock that a note tells of, unless its record is durable: the crash came after that."""
-    before = remembered or Remembered()
+    before = remembered or Remembered(grants=NOTHING_KNOWN)
     if decision is None:
         decision = before.decision + 1
     if decision <= before.decision:

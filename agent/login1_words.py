@@ -26,6 +26,8 @@ class Session:
     remote: bool
     closing: bool
     locked: bool
+    uid: int = -1  # not known
+    active: bool = False  # in the foreground of its seat
 
     @property
     def on_the_tablet(self) -> bool:
@@ -45,6 +47,8 @@ def session_of(session_id: str, path: str, values: Mapping[str, tuple[str, Any]]
             remote=bool(values["Remote"][1]),
             closing=values["State"][1] == "closing",
             locked=bool(values["LockedHint"][1]),
+            uid=int(values["User"][1][0]) if "User" in values else -1,
+            active="Active" in values and bool(values["Active"][1]),
         )
     except (KeyError, IndexError, TypeError) as missing:
         raise ValueError(f"session {session_id}: logind gave no usable {missing}") from missing

@@ -151,6 +151,7 @@ class AgentRun:
                 loop,
                 deliver,
                 on_health=hooks.store_health,
+                on_renewed=hooks.store_renewed,
                 on_commit=lambda seqs: heads[0](seqs),
             ),
             now,
@@ -213,6 +214,7 @@ class AgentRun:
             self._rng.random,
             trouble,
             memory_transport(network),
+            on_contact=hooks.contact,
         )
 
     # --- what is seen -----------------------------------------------------------------------------------

@@ -51,6 +51,8 @@ class SimSession:
     locked: bool = False
     hint: bool = False
     asked: int = 0
+    uid: int = 1000
+    active: bool = True  # in the foreground of its seat
 
     @property
     def path(self) -> str:
@@ -231,12 +233,13 @@ class LogindDouble:
                 values = {
                     "Id": Variant("s", session.id),
                     "Name": Variant("s", session.user),
+                    "User": Variant("(uo)", [session.uid, f"{ROOT}/user/_{session.uid}"]),
                     "Class": Variant("s", session.kind),
                     "Type": Variant("s", session.type),
                     "Seat": Variant("(so)", ["" if session.remote else "seat0", "/"]),
                     "Remote": Variant("b", session.remote),
                     "State": Variant("s", "active"),
-                    "Active": Variant("b", True),
+                    "Active": Variant("b", session.active),
                     "LockedHint": Variant("b", session.hint),
                 }
                 return Message.new_method_return(message, "a{sv}", [values])

@@ -18,43 +18,40 @@ Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**53 - 1)]  # what every JSON 
 Minutes: TypeAlias = Annotated[int, Meta(ge=1, le=7 * 24 * 60)]
 
 
-class Permit(Document, frozen=True, kw_only=True):
+class TabletPaper(Document, frozen=True, kw_only=True):
+    """What all documents for one tablet have."""
+
+    id: Id
+    number: Number
+    fleet: Name
+    device: Name
+
+
+class Permit(TabletPaper, frozen=True, kw_only=True):
     """Leave to use one tablet without proof of its dock, for so many minutes of powered time, once."""
 
     LABEL: ClassVar[str] = "ivma-permit/1"
     TITLE: ClassVar[str] = "PERMIT"
     purpose: Literal["ivma-permit/1"] = "ivma-permit/1"
-    id: Id
-    number: Number
-    fleet: Name
-    device: Name
     scope: Literal["undocked", "any"]
     minutes: Minutes
 
 
-class Revocation(Document, frozen=True, kw_only=True):
+class Revocation(TabletPaper, frozen=True, kw_only=True):
     """Ends what runs on one tablet by permits up to ``upto``, and refuses those that were not used yet."""
 
     LABEL: ClassVar[str] = "ivma-revocation/1"
     TITLE: ClassVar[str] = "REVOCATION"
     purpose: Literal["ivma-revocation/1"] = "ivma-revocation/1"
-    id: Id
-    number: Number
-    fleet: Name
-    device: Name
     upto: Number
 
 
-class Refill(Document, frozen=True, kw_only=True):
+class Refill(TabletPaper, frozen=True, kw_only=True):
     """Gives one tablet its full number of safety overrides again."""
 
     LABEL: ClassVar[str] = "ivma-refill/1"
     TITLE: ClassVar[str] = "OVERRIDE REFILL"
     purpose: Literal["ivma-refill/1"] = "ivma-refill/1"
-    id: Id
-    number: Number
-    fleet: Name
-    device: Name
 
 
 class ContractorToken(Document, frozen=True, kw_only=True):

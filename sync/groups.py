@@ -33,6 +33,7 @@ MAX_QUESTIONS = 256  # ours: many times what a session asks at a time
 
 _T = TypeVar("_T")
 Health = Callable[[bool, str], None]
+Renewed = Callable[[str], None]
 Committed = Callable[[Mapping[Stream, int]], None]
 
 
@@ -82,6 +83,7 @@ class GroupCommit:
         deliver: Callable[[Callable[[], None]], None],
         *,
         on_health: Health = lambda ok, detail: None,
+        on_renewed: Renewed = lambda detail: None,
         on_commit: Committed = lambda heads: None,
         telemetry_group_s: int = TELEMETRY_GROUP_S,
         inbox_records: int = INBOX_RECORDS,
@@ -91,6 +93,7 @@ class GroupCommit:
         self._loop = loop
         self._deliver = deliver
         self._on_health = on_health
+        self._on_renewed = on_renewed
         self._on_commit = on_commit
         self._inbox = Inbox(inbox_records, telemetry_group_s * SECOND)
         self._questions: deque[Question] = deque()
@@ -267,6 +270,9 @@ class GroupCommit:
         else:
             log.debug("commit failed again", error=str(error))
         self._problem = error
+        if isinstance(error, StoreDamaged):
+            words = str(error)
+            self._deliver(lambda: self._on_renewed(words))
 
     def _settle(
         self, results: Iterable[tuple[asyncio.Future[Any], object]], heads: Mapping[Stream, int] | None = None

@@ -51,6 +51,7 @@ class Uplink:
     """Delivers what the queue holds. Everything runs on the loop and nothing here blocks it.
 
     ``on_report`` gets what is worth a record: refusals, a depot that does not answer, a foreign chain.
+    ``on_contact`` is called at each word that the depot signed about the file in use.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Uplink:
         jitter: Callable[[], float],
         on_report: Callable[[t.Report], None] = lambda report: None,
         transport: MakeTransport = MqttTransport,
+        on_contact: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._device = config.topics.device
@@ -72,6 +74,7 @@ class Uplink:
         self._now = now
         self._jitter = jitter
         self._on_report = on_report
+        self._on_contact = on_contact
         self._loop = asyncio.get_running_loop()
         self._transport = transport(config.endpoint, [config.topics.ack], self._heard, self._loop)
         self._session: Session | None = None  # None until the store has told where the streams stand
@@ -289,6 +292,7 @@ class Uplink:
             emit("an ack that is not the depot's was ignored", reason=error.reason, detail=str(error))
             return
         if ack.epoch == self._epoch:
+            self._on_contact()
             self._handle(t.DepotAck(ack.stream, ack.head.seq, ack.head.hash, ack.again))
 
     def _presence(self, state: str) -> bytes:

@@ -12,7 +12,16 @@ from agent.core.types import SECOND
 from sync.blocks import Head
 from sync.envelope import Run
 from sync.errors import StoreError, StoreInUse
-from sync.groups import INBOX_RECORDS, TELEMETRY_GROUP_S, Committed, GroupCommit, Health, Opened, settle
+from sync.groups import (
+    INBOX_RECORDS,
+    TELEMETRY_GROUP_S,
+    Committed,
+    GroupCommit,
+    Health,
+    Opened,
+    Renewed,
+    settle,
+)
 from sync.inbox import Receipt
 from sync.store import Store
 from sync.table import Acked, StreamStats
@@ -21,7 +30,8 @@ from sync.table import Acked, StreamStats
 class StoreThread:
     """Owns the store and its thread. Every method is for the loop; every future resolves on it.
 
-    ``on_health(ok, detail)`` is called when commits begin to fail and when they work again, ``on_commit``
+    ``on_health(ok, detail)`` is called when commits begin to fail and when they work again, ``on_renewed``
+    when a damaged file was replaced while it was in use, ``on_commit``
     with the newest sequence number of every stream after each commit. ``refused`` counts the records that
     a full inbox did not take, by stream.
     """
@@ -32,6 +42,7 @@ class StoreThread:
         now: Callable[[], int],
         *,
         on_health: Health = lambda ok, detail: None,
+        on_renewed: Renewed = lambda detail: None,
         on_commit: Committed = lambda heads: None,
         telemetry_group_s: int = TELEMETRY_GROUP_S,
         inbox_records: int = INBOX_RECORDS,
@@ -49,6 +60,7 @@ class StoreThread:
             self._loop,
             self._on_loop,
             on_health=on_health,
+            on_renewed=on_renewed,
             on_commit=on_commit,
             telemetry_group_s=telemetry_group_s,
             inbox_records=inbox_records,

@@ -21,6 +21,7 @@ ANSWER_MAX = 8 << 20  # bytes, ours
 OK, NOT_WELL, USAGE, NOT_RUNNING, REFUSED, PROTOCOL = 0, 1, 2, 3, 4, 5
 _EXIT_OF = {
     "bad_request": USAGE, "forbidden": REFUSED, "busy": REFUSED, "starting": NOT_RUNNING,
+    "not_granted": REFUSED, "no_logind": REFUSED,
     # What was asked for was not done, and the words say why.
     **dict.fromkeys(
         (

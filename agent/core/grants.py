@@ -35,6 +35,7 @@ from agent.core.types import (
 )
 
 PATIENCE_NS = 5 * SECOND  # ours: a store that is slower than this has failed, as far as a permit goes
+NOTHING_KNOWN = GrantMemory(void=True, overrides=0)  # of a memory that is lost
 CODE_WRONG = Answer("code", given=False, rule="grant.code_wrong", because="that is not the answer")
 HELD = (TetherState.TETHERED, TetherState.UNCERTAIN)
 
@@ -76,8 +77,7 @@ def begin(grants: Grants, obs: Started, now: BootNs, policy: GrantPolicy) -> tup
     Without a readable memory nobody knows what was used already, so that nothing is granted before proof.
     """
     if obs.remembered is None:
-        memory = GrantMemory(void=True, overrides=0)
-        return evolve(grants, memory=memory, emergency_spent=obs.emergency_spent), []
+        return evolve(grants, memory=NOTHING_KNOWN, emergency_spent=obs.emergency_spent), []
     memory = obs.remembered.grants
     permit = memory.permit
     if obs.remembered.boot_id == obs.boot_id:

@@ -23,7 +23,8 @@ def start(state: State, obs: Started, policy: Policy) -> State:
     same_boot = memory.boot_id == obs.boot_id
     # A grant that was open may have held the tablet; one that lapsed is not remembered as open.
     leave = memory.grants
-    granted = bool(leave.override_until or (leave.permit is not None and leave.permit.until))
+    is_open = leave.override_until or (leave.permit is not None and leave.permit.until)
+    granted = bool(is_open) and not obs.locked
     was_usable = obs.remembered is None or memory.tether in _USABLE or granted
     return evolve(
         state,

@@ -188,13 +188,15 @@ class Remembered:
 class Started(Observation):
     """The first observation of each run of the agent.
 
-    ``emergency_spent``: an override was taken in this boot that no store could record.
+    ``emergency_spent``: an override was taken in this boot that no store could record. ``locked``: what is
+    remembered is older than a lock that was found at the start.
     """
 
     boot_id: str
     remembered: Remembered | None  # None: nothing readable, which is treated as nothing granted
     lease: Lease | None = None  # that an earlier run gave, and which still runs
     emergency_spent: bool = False
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

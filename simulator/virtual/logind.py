@@ -193,6 +193,8 @@ class Logind:
     def _properties(self) -> dict[str, tuple[str, Any]]:
         return {
             "Name": ("s", "officer"),
+            "User": ("(uo)", (1000, f"{ROOT}/user/_1000")),
+            "Active": ("b", True),
             "Class": ("s", "user"),
             "Seat": ("(so)", ("seat0", f"{ROOT}/seat/seat0")),
             "Remote": ("b", False),

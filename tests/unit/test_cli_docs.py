@@ -37,6 +37,8 @@ def test_every_verb_and_option_is_documented() -> None:
         "version",
         "trace",
         "dock",
+        "permit",
+        "override",
         "vehicle",
     }
     for name, verb in verbs.items():

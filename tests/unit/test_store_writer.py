@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,7 +123,7 @@ def test_a_full_inbox_refuses_telemetry_first_and_alarms_last() -> None:
 class Bench:
     """A store thread on a real file, with what it reported."""
 
-    def __init__(self, folder: Path, **options: int) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.rig = Rig(folder / "queue.sqlite")
         self.health: list[tuple[bool, str]] = []
         self.unwell = asyncio.Event()
