@@ -116,6 +116,17 @@ def test_a_hint_is_said_again_with_each_look_after_a_while_and_never_without_one
     assert hints(bench.pass_time(10 * REPEAT_NS // MS)) == [], "a port that hangs says nothing"
 
 
+def test_a_line_that_has_moved_is_not_said_again_as_it_was_while_it_is_debounced() -> None:
+    """It would make evidence fresh that the last look denies."""
+    bench = Bench(debounce_ms=2000)
+    bench.look()
+    assert len(hints(bench.pass_time(2000))) == 1
+    bench.dock.put(seated=False)
+    for _ in range(4):
+        assert hints(bench.look(after_ms=480)) == []
+    assert [hint.seated for hint in hints(bench.look(after_ms=600))] == [False]
+
+
 def test_a_pulse_between_two_looks_is_counted_and_told_of() -> None:
     bench = Bench(debounce_ms=0)
     bench.look()

@@ -56,6 +56,8 @@ class ControlLinesSession:
         self._said_at: BootNs | None = None
         self._pulsed = NO_INPUT
         self._wanted = self._levels(IDLE, NO_OUTPUT)
+        if "power_cut" in self._wiring.drives:
+            self._wanted = self._wiring.drives["power_cut"].put(False, self._wanted)
         self._commands: dict[str, BootNs] = {}  # under way, with the time at which each is given up
         self._out = b""
 
@@ -97,8 +99,9 @@ class ControlLinesSession:
         if changed:
             self._steady = look.inputs
         again = self._said_at is None or at >= self._said_at + REPEAT_NS
-        # Only a fresh look is said again: a port that hangs goes stale.
-        fresh = self._said_at is None or self._looked_at > self._said_at
+        # Only a fresh look that says the same is said again: a port that hangs, or a line that has just
+        # moved, goes stale.
+        fresh = self._said_at is None or (self._looked_at > self._said_at and look.inputs == self._steady)
         if self._steady is not None and (changed or (again and fresh)):
             found.append(self._hint(at, self._steady))
         return found
@@ -166,8 +169,6 @@ class ControlLinesSession:
             on: bool | None = getattr(wanted, name, None)
             if on is not None:
                 levels = drive.put(on, levels)
-            elif name == "power_cut" and wanted is IDLE:
-                levels = drive.put(False, levels)
         return levels
 
     def _ask(self, command: str, levels: Output, at: BootNs) -> None:
