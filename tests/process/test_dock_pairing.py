@@ -18,6 +18,7 @@ from simulator.docks.serial_device import PtyPlug, SerialDevice
 from tests.agent_rig import stop
 from tests.aio import looped
 from tests.dock_port import boot_now
+from tests.firmware_rig import FirmwareDock, needs_gcc
 from tests.pairing_rig import SERIAL, VEHICLE, WatchedDock, Workshop, is_paired, workshop
 
 
@@ -256,6 +257,26 @@ async def test_an_unpair_whose_answer_is_lost_is_found_out(tmp_path: Path) -> No
             dock.model.met = met
             code, answer = await shop.agent.ask("dock", "unpair", "dock")
             assert (code, answer["dock_cleared"]) == (0, True)
+
+
+@needs_gcc
+@looped
+async def test_the_dock_in_c_is_paired_tested_and_unpaired(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        board = FirmwareDock(boot_now(), serial=SERIAL)
+        board.set_inputs(boot_now(), locked=None)  # a board without a sense at its latch
+        device = SerialDevice(board, boot_now)
+        shop.plug.plug(device)
+        async with shop.agent.running():
+            assert (await shop.pair())[1]["way"] == "new key"
+            assert board.paired()
+            await shop.tethered()
+            code, tested = await shop.agent.ask("dock", "test")
+            found = {each["what"]: each["ok"] for each in tested["findings"]}
+            assert (code, found["light"], found["buzzer"], found["seated"]) == (0, True, True, True)
+            code, answer = await shop.agent.ask("dock", "unpair", "dock")
+            assert (code, answer["dock_cleared"], board.paired()) == (0, True, False)
+        device.close()
 
 
 @looped

@@ -25,6 +25,7 @@ from drivers.docks.reference.pairing import ReferencePairing
 from drivers.docks.reference.session import ReferenceSession
 from drivers.spec import DockSettings
 from simulator.docks.reference import Identity, PairFault, ReferenceDock
+from tests.firmware_rig import FirmwareDock, needs_gcc
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 SERIAL, VEHICLE = "DK-000042", "WV1ZZZ7HZNH000042"
@@ -189,6 +190,30 @@ def test_a_key_is_cleared_and_the_answer_believed() -> None:
     assert bench.unpair() is PairAnswer.DONE
     assert bench.dock.identity.key is None
     assert any(isinstance(message, Unpair) for message in bench.dock.executed)
+
+
+@needs_gcc
+def test_the_dock_in_c_takes_keeps_and_forgets_a_key_as_the_page_says() -> None:
+    """An implementation that shares no line with ours."""
+    board = FirmwareDock(BootNs(0), serial=SERIAL)
+    bench = Bench()
+    bench.dock = board  # type: ignore[assignment]  # what a bench calls, both have
+    assert bench.prove() is PairAnswer.UNPAIRED
+    board.broken(flash=True)
+    assert bench.pair() is PairAnswer.REFUSED
+    board.broken(flash=False)
+    assert bench.pair() is PairAnswer.DONE
+    assert bench.prove() is PairAnswer.DONE
+    assert bench.pair(OTHER) is PairAnswer.REFUSED
+    assert bench.prove(OTHER) is PairAnswer.OTHER_KEY
+    board.set_inputs(bench.at, service=True)
+    assert bench.pair(OTHER) is PairAnswer.DONE
+    board.reset()
+    assert bench.prove(OTHER) is PairAnswer.DONE
+    # The first answer is lost; this dock knows the repetition for one.
+    bench.passes = dropping(Ack, 1, to_dock=False)
+    assert bench.unpair() is PairAnswer.DONE
+    assert not board.paired()
 
 
 def test_an_ident_alone_is_what_it_says_it_is() -> None:
