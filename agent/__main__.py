@@ -43,7 +43,7 @@ from agent.life import Docking, Fleet, Guard, Hooks, NoGuard, Parts, Port
 from agent.login1 import Login1
 from agent.officers import ConsoleOfficers, LogindOfficers, Officers
 from agent.pairings import FOLDER as PAIRINGS
-from agent.pairings import PairingError, Pairings, read_key
+from agent.pairings import PairingError, Pairings
 from agent.power_actions import LogindPower, PowerActions
 from agent.secrecy import no_core_dumps
 from drivers import links, registry
@@ -83,6 +83,8 @@ class Builder:
     def __init__(self, config: Config, boot_id: str, hooks: Hooks, trace: BlackBox | None = None) -> None:
         self._settings = config.settings
         self._state_dir = config.state_dir
+        storage = config.settings.pairing.storage_key_file
+        self._pairings = Pairings(config.state_dir / PAIRINGS, Path(storage) if storage else None)
         try:
             self._boot_id = parse_boot_id(boot_id)
         except ValueError as error:
@@ -195,9 +197,8 @@ class Builder:
                 bay.put_in(dock)
             except ValueError as error:
                 raise StartError(f"dock {dock.name}: {error}") from None
-        pairings = Pairings(self._state_dir / PAIRINGS)
         yard = Dockyard(self._hotplug, boot_now, self._tapped)
-        desk = Desk(bay, pairings, yard, frozenset(bay.berths), self._hooks.record, boot_now)
+        desk = Desk(bay, self._pairings, yard, frozenset(bay.berths), self._hooks.record, boot_now)
         return bay, DockVerbs(desk, Path(self._settings.paths.runtime_dir), self._contractors())
 
     def _contractors(self) -> Contractors:
@@ -223,7 +224,7 @@ class Builder:
 
     def _session(self, dock: Dock) -> DockSession:
         spec = dock_spec(dock.model)
-        key = read_key(Path(dock.key_file)) if dock.key_file else b""
+        key = self._pairings.key_of(dock) if dock.key_file else b""
         settings = DockSettings(dock.name, dock.serial, dock.vehicle_id, key, dock.link_version, dock.options)
         return self._tapped(spec, spec.build(settings, secrets.token_bytes))
 

@@ -164,6 +164,15 @@ class Permits(Section, frozen=True, kw_only=True):
     ] = None
 
 
+class Pairing(Section, frozen=True, kw_only=True):
+    """How the keys of paired docks are kept."""
+
+    storage_key_file: Annotated[
+        FilePath | None,
+        _doc("64 hex digits; pairing keys on disk are encrypted with it. Meant for a credential of systemd."),
+    ] = None
+
+
 class Tls(Section, frozen=True, kw_only=True):
     ca_file: Annotated[FilePath, _doc("Certificate of the authority that signed the broker's certificate.")]
     cert_file: Annotated[FilePath, _doc("The tablet's certificate.")]
@@ -235,6 +244,7 @@ class Settings(Section, frozen=True, kw_only=True):
     vehicle: Annotated[Vehicle, _doc("What the vehicle's CAN frames mean.")] = Vehicle()
     enforcement: Annotated[Enforcement, _doc("What a lock does.")] = Enforcement()
     guard: Annotated[Guard, _doc("Who locks when the agent cannot.")] = Guard()
+    pairing: Annotated[Pairing, _doc("Keys of paired docks.")] = Pairing()
     contractors: Annotated[Contractors, _doc("Docks without root.")] = Contractors()
     permits: Annotated[Permits, _doc("Use without the dock by leave of the control room.")] = Permits()
     sync: Annotated[Sync | None, _doc("The way to the fleet. Left out: records stay on the tablet.")] = None

@@ -8,7 +8,6 @@ pending, at the next start or pairing, is asked of the dock before anything else
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -19,7 +18,7 @@ from agent.core.catalogue import CONFIG_REFUSED, DOCK_PAIRED
 from agent.core.types import DockIdent, PairAnswer
 from agent.dock_desk import Counterpart, Desk, Found, Tell, refused, teller
 from agent.pairing_wish import Wish
-from agent.pairings import PairingError, read_key
+from agent.pairings import PairingError
 
 log = structlog.get_logger()
 
@@ -134,7 +133,7 @@ class Pairer:
             if dock.serial != ident.serial:
                 continue
             tell("resuming", f"an earlier pairing as {dock.name} was interrupted; asking for its key")
-            if await self._holds(port, dock, read_key(Path(dock.key_file))):
+            if await self._holds(port, dock, self._desk.pairings.key_of(dock)):
                 self._desk.pairings.settle(dock.name)
                 return dock
             self._desk.pairings.give_up(dock.name)
@@ -162,7 +161,7 @@ class Pairer:
         if path is None:
             return
         with self._desk.port(dock.model, path) as port:
-            answer = await port.prove(read_key(Path(dock.key_file)), dock.serial, dock.vehicle_id)
+            answer = await port.prove(self._desk.pairings.key_of(dock), dock.serial, dock.vehicle_id)
             if answer is PairAnswer.DONE:
                 self._desk.pairings.settle(dock.name)
         if answer is PairAnswer.DONE:

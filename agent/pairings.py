@@ -24,6 +24,8 @@ log = structlog.get_logger()
 FOLDER = "docks"  # in the state folder; 0700, its files 0600
 GOOD, PENDING, KEY = ".toml", ".pending", ".key"
 KEY_BYTES = 32
+WRAPPED = "wrapped-1 "  # ChaCha20-Poly1305: nonce and ciphertext, as hex digits
+NONCE_BYTES = 12
 
 
 class PairingError(Exception):
@@ -33,8 +35,13 @@ class PairingError(Exception):
 class Pairings:
     """The folder. What changes it raises ``PairingError``; nothing raises ``OSError``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, storage_key_file: Path | None = None) -> None:
         self._folder = folder
+        self._storage = storage_key_file
+
+    def key_of(self, dock: Dock) -> bytes:
+        """The key of a dock, paired or configured. Raises PairingError."""
+        return read_key(Path(dock.key_file), self._storage)
 
     def good(self) -> tuple[list[Dock], list[str]]:
         """The pairings in force, and what is wrong with the files that hold none."""
@@ -52,7 +59,7 @@ class Pairings:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder.chmod(0o700)
             key_file = self._folder / f"{dock.name}.{secrets.token_hex(4)}{KEY}"
-            self._write(key_file, key.hex() + "\n")
+            self._write(key_file, _wrapped(key, key_file.name, self._storage) + "\n")
             begun = msgspec.structs.replace(dock, key_file=str(key_file))
             self._write(self._file(dock.name, PENDING), _toml(begun))
         except OSError as error:
@@ -139,11 +146,12 @@ class Pairings:
         )
 
 
-def read_key(file: Path) -> bytes:
-    """A pairing key from its file.
+def read_key(file: Path, storage_key_file: Path | None = None) -> bytes:
+    """A pairing key from its file, which may be encrypted with the storage key.
 
     Raises:
-        PairingError: not readable, readable by others, written by others, or not 64 hex digits.
+        PairingError: not readable, readable by others, written by others, not 64 hex digits, or encrypted
+            with another storage key.
     """
     try:
         found = file.stat()
@@ -154,7 +162,10 @@ def read_key(file: Path) -> bytes:
             )
         if found.st_mode & 0o077:
             raise PairingError(f"{file}: other users can read this key; chmod 600 it and pair the dock again")
-        key = bytes.fromhex(file.read_text().strip())
+        text = file.read_text().strip()
+        if text.startswith(WRAPPED):
+            return _unwrapped(text.removeprefix(WRAPPED), file, storage_key_file)
+        key = bytes.fromhex(text)
     except OSError as error:
         raise PairingError(f"{file}: cannot be read: {error.strerror}") from None
     except ValueError:
@@ -162,6 +173,35 @@ def read_key(file: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise PairingError(f"{file}: expected a pairing key of {2 * KEY_BYTES} hex digits")
     return key
+
+
+def _wrapped(key: bytes, name: str, storage_key_file: Path | None) -> str:
+    """What a key's file holds; it is bound to the name of that file."""
+    if storage_key_file is None:
+        return key.hex()
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305  # not needed by most
+
+    nonce = secrets.token_bytes(NONCE_BYTES)
+    sealed = ChaCha20Poly1305(read_key(storage_key_file)).encrypt(nonce, key, name.encode())
+    return WRAPPED + (nonce + sealed).hex()
+
+
+def _unwrapped(text: str, file: Path, storage_key_file: Path | None) -> bytes:
+    if storage_key_file is None:
+        raise PairingError(
+            f"{file}: the key is encrypted; set pairing.storage_key_file, or pair the dock again"
+        )
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+    try:
+        held = bytes.fromhex(text)
+        storage = ChaCha20Poly1305(read_key(storage_key_file))
+        return storage.decrypt(held[:NONCE_BYTES], held[NONCE_BYTES:], file.name.encode())
+    except (ValueError, InvalidTag):
+        raise PairingError(
+            f"{file}: does not open with the storage key {storage_key_file}; pair the dock again"
+        ) from None
 
 
 def _toml(dock: Dock) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from agent.config import Dock
 from agent.control import Caller, Refusal
 from agent.core.catalogue import DOCK_UNPAIRED
 from agent.core.types import PairAnswer
 from agent.dock_desk import Desk, Tell, refused, teller
-from agent.pairings import read_key
 
 
 class Unpairer:
@@ -41,7 +38,7 @@ class Unpairer:
         if path is None:
             raise Refusal("absent", f"dock {dock.name} is not connected", gone)
         with self._desk.port(dock.model, path) as port:
-            key = read_key(Path(dock.key_file))
+            key = self._desk.pairings.key_of(dock)
             asked = False
             while True:
                 proof = await port.prove(key, dock.serial, dock.vehicle_id)

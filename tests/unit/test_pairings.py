@@ -9,6 +9,7 @@ import pytest
 
 from agent.config import Dock
 from agent.pairings import PairingError, Pairings, read_key
+from tests.key_search import finds
 
 KEY = bytes(range(32))
 DOCK = Dock(
@@ -76,6 +77,42 @@ def test_a_bad_file_is_named_and_leaves_the_others(tmp_path: Path, text: str) ->
     spare.write_text(KEY.hex())
     pairings.give_up("other")
     assert spare.exists()
+
+
+def test_with_a_storage_key_no_file_holds_a_key(tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    storage.write_text(bytes(range(50, 82)).hex() + "\n")
+    storage.chmod(0o600)
+    folder = tmp_path / "docks"
+    pairings = Pairings(folder, storage)
+    begun = pairings.begin(DOCK, KEY)
+    pairings.settle("front")
+    assert pairings.key_of(begun) == KEY
+    assert [finds(file.read_bytes(), [KEY]) for file in folder.iterdir()] == [[], []]
+    with pytest.raises(PairingError, match=r"set pairing\.storage_key_file"):
+        Pairings(folder).key_of(begun)
+    # A file under another name, another storage key, and one that was altered do not open.
+    file = Path(begun.key_file)
+    renamed = file.with_name("side.0.key")
+    renamed.write_text(file.read_text())
+    renamed.chmod(0o600)
+    with pytest.raises(PairingError, match="does not open"):
+        read_key(renamed, storage)
+    storage.write_text(bytes(range(51, 83)).hex())
+    with pytest.raises(PairingError, match="does not open"):
+        pairings.key_of(begun)
+    for text in ("wrapped-1 zz", "wrapped-1 00", "wrapped-1 " + "00" * 60):
+        file.write_text(text)
+        with pytest.raises(PairingError, match="does not open"):
+            pairings.key_of(begun)
+
+
+def test_a_key_from_before_there_was_a_storage_key_is_read(tmp_path: Path) -> None:
+    begun = Pairings(tmp_path / "docks").begin(DOCK, KEY)
+    storage = tmp_path / "storage"
+    storage.write_text("00" * 32)
+    storage.chmod(0o600)
+    assert Pairings(tmp_path / "docks", storage).key_of(begun) == KEY
 
 
 def test_what_is_linked_elsewhere_is_not_written_through(tmp_path: Path) -> None:
