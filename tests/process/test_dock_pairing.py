@@ -385,3 +385,15 @@ async def test_a_bad_pairing_is_recorded_and_the_others_stay_in_force(tmp_path: 
             assert any(str(bad) in record["problem"] for record in await shop.kinds("config.refused"))
             code, text = await shop.says("dock", "show")
             assert (code, str(bad) in text) == (1, True)
+
+
+@looped
+async def test_a_model_without_a_key_has_nothing_to_pair(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        shop.plug.plug(shop.dock())
+        async with shop.agent.running():
+            for model, words in (("control-lines", "hold no key"), ("acme", "`acme` is not registered")):
+                code, text = await shop.says(
+                    "dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE, "--model", model
+                )
+                assert (code, words in text) == (1, True), text
