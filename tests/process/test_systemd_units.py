@@ -14,7 +14,7 @@ from tests.system import lacking, need, search_path
 
 FILES = Path(__file__).parents[2] / "systemd"
 UNIT = FILES / "ivma-agent.service"
-INSTALLED = "/usr/bin/ivma-agent"
+GUARD = FILES / "ivma-guard.service"
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -22,12 +22,16 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *command[1:]], capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_unit_is_sound(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unit", [UNIT, GUARD], ids=lambda unit: unit.stem)
+def test_the_unit_is_sound(tmp_path: Path, unit: Path) -> None:
     need("systemd-analyze")
-    agent = Path(sys.executable).with_name("ivma-agent")
-    assert INSTALLED in UNIT.read_text()
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace(INSTALLED, str(agent if agent.exists() else sys.executable)))
+    for each in (UNIT, GUARD):  # the one names the other
+        installed = f"/usr/bin/{each.stem}"
+        program = Path(sys.executable).with_name(each.stem)
+        assert installed in each.read_text()
+        text = each.read_text().replace(installed, str(program if program.exists() else sys.executable))
+        (tmp_path / each.name).write_text(text)
+    copy = tmp_path / unit.name
     done = run("systemd-analyze", "verify", "--recursive-errors=yes", "--man=no", str(copy))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
@@ -44,10 +48,11 @@ def test_the_units_of_the_officers_session_are_sound(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_unit_is_well_confined() -> None:
-    """systemd's own score of what a taken-over agent could reach: 0 best, 10 worst."""
+@pytest.mark.parametrize("unit", [UNIT, GUARD], ids=lambda unit: unit.stem)
+def test_the_unit_is_well_confined(unit: Path) -> None:
+    """systemd's own score of what a taken-over process could reach: 0 best, 10 worst."""
     need("systemd-analyze")
-    done = run("systemd-analyze", "security", "--offline=yes", "--threshold=25", str(UNIT))
+    done = run("systemd-analyze", "security", "--offline=yes", "--threshold=25", str(unit))
     if "Unknown" in done.stderr or "unrecognized" in done.stderr:
         lacking("this systemd-analyze cannot score a file")
     assert done.returncode == 0, done.stdout[-500:]
