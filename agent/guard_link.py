@@ -32,6 +32,36 @@ UNREAD_MAX = 3 * SECOND  # ours: a guard that has not read for so long hangs
 MESSAGES_MAX = 16  # at a wake-up; ours
 
 
+class Word:
+    """What is lent, as far as the guard is to hear of it: a lease that waits for its commit is not."""
+
+    def __init__(self) -> None:
+        self.said: wire.Message | None = None  # last, and to a guard that comes again
+        self._begun: int | None = None  # decision whose lease is out
+        self._held: Lease | None = None  # renewal of a lease that is not begun yet
+
+    def begin(self, lease: Lease) -> wire.Message:
+        held, self._held = self._held, None
+        if held is not None and held.decision == lease.decision:
+            lease = held
+        self._begun = lease.decision
+        self.said = lease
+        return lease
+
+    def renew(self, lease: Lease) -> wire.Message | None:
+        """None: it is held back."""
+        if lease.decision != self._begun:
+            self._held = lease
+            return None
+        self.said = lease
+        return lease
+
+    def end(self, decision: int, because: str) -> wire.Message:
+        self._begun = self._held = None
+        self.said = wire.End(decision, because)
+        return self.said
+
+
 class GuardLink:
     """Keeps a connection to the guard at ``path``. Everything happens on the loop it is started in."""
 
@@ -41,9 +71,7 @@ class GuardLink:
         self._now = now
         self._sock: socket.socket | None = None
         self._hello: asyncio.Future[wire.Hello] | None = None
-        self._said: wire.Message | None = None  # last, and to a guard that comes again
-        self._begun: int | None = None  # decision whose lease is out
-        self._held: Lease | None = None  # renewal of a lease that is not begun yet
+        self._word = Word()
         self._read_at: BootNs | None = None  # when nothing lay unread; None: there is a guard no more
         self._present = False
         self._tries = 0
@@ -78,25 +106,19 @@ class GuardLink:
         self._drop()
 
     def begin(self, lease: Lease) -> None:
-        held, self._held = self._held, None
-        if held is not None and held.decision == lease.decision:
-            lease = held
-        self._begun = lease.decision
-        self._say(lease)
+        self._send(self._word.begin(lease))
 
     def renew(self, lease: Lease) -> None:
-        if lease.decision == self._begun:
-            self._say(lease)
-        else:
-            self._held = lease
+        if (message := self._word.renew(lease)) is not None:
+            self._send(message)
 
     def end(self, decision: int, because: str) -> None:
-        self._begun = self._held = None
-        self._say(wire.End(decision, because))
+        self._send(self._word.end(decision, because))
 
     def status(self) -> dict[str, object]:
         """What `ivmactl status` shows of it, as JSON."""
-        lease = self._said if isinstance(self._said, Lease) else None
+        said = self._word.said
+        lease = said if isinstance(said, Lease) else None
         left_ns = 0 if lease is None else max(0, lease.until - self._now())
         return {"present": self._present, "lease_ms_left": left_ns // 1_000_000}
 
@@ -155,8 +177,8 @@ class GuardLink:
         self._up()
         self._observe(GuardState(self._now(), True, "connected"))
         self._took(hello.result().locked)
-        if self._said is not None:
-            self._send(self._said)
+        if self._word.said is not None:
+            self._send(self._word.said)
 
     def _lost(self, why: str) -> None:
         greeted = self._hello is None or self._hello.done()
@@ -202,11 +224,6 @@ class GuardLink:
     def _took(self, locked: wire.Locked | None) -> None:
         if locked is not None:
             self._observe(GuardLocked(self._now(), locked.decision, locked.rule))
-
-    def _say(self, message: wire.Message) -> None:
-        self._said = message
-        if self._present or self._sock is not None:
-            self._send(message)
 
     def _send(self, message: wire.Message) -> None:
         if self._sock is None or self._hello is None or not self._hello.done():

@@ -28,6 +28,7 @@ from drivers.spec import DockSettings
 from drivers.vehicles.codec import Profile
 from drivers.vehicles.watch import CompiledProfile
 from simulator.compose_fleet import memory_transport
+from simulator.compose_guard import VirtualGuard, VirtualLink
 from simulator.tablet import Tablet
 from simulator.virtual import events as ev
 from simulator.virtual.agenda import Agenda
@@ -93,6 +94,7 @@ class Surround:
     policy: Policy
     pairing: Pairing
     ran: Callable[[Effect], None]
+    guard: VirtualGuard | None = None
 
 
 class AgentRun:
@@ -129,6 +131,8 @@ class AgentRun:
         world.dockwire.close(self._port)
         world.canwire.close(self._can)
         self._queue.kill()
+        if self._link is not None:
+            self._link.gone()
         if world.network is not None:
             (world.network.hang_up if power else world.network.vanish)(self._loop)
 
@@ -143,6 +147,9 @@ class AgentRun:
         profile = CompiledProfile(world.profile, BUS)
         self._can = MemoryCan(loop, world.canwire, BUS, profile, hooks.observe, now)
         self._supply = MemorySupply(loop, world.body, hooks.observe, now)
+        self._link = None
+        if world.guard is not None:
+            self._link = VirtualLink(loop, world.guard, hooks.observe, now)
         heads: list[Callable[[Mapping[Stream, int]], None]] = []
         self._queue = InlineQueue(
             lambda loop, deliver: GroupCommit(
@@ -171,7 +178,7 @@ class AgentRun:
             docks=[self._port],
             ports=[self._can, self._supply],
             fleet=fleet,
-            guard=NoGuard(),
+            guard=self._link or NoGuard(),
             sections={},
         )
 

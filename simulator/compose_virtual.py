@@ -32,6 +32,7 @@ from drivers.docks.reference.spec import SPEC
 from drivers.spec import DockSettings
 from drivers.vehicles.codec import CAN_FRAME, EXTENDED, Profile
 from simulator.compose_fleet import Delivery, DepotKeys, memory_depot
+from simulator.compose_guard import VirtualGuard
 from simulator.compose_tablet import BUS, DOCK_NAME, AgentRun, Pairing, Surround
 from simulator.docks.reference import Identity, ReferenceDock
 from simulator.electrics import Supply
@@ -72,6 +73,7 @@ class Options:
     profile: str = "vw-mqb"
     vehicle: VehicleSpec = field(default_factory=VehicleSpec)
     tablet: TabletSpec = field(default_factory=TabletSpec)
+    guard: bool = True
     fleet: bool = True  # False: no broker is configured, records stay on the tablet
     folder: Path | None = None
 
@@ -270,6 +272,11 @@ class World:
             on_kill=self._killed,
             on_cut=self._cut,
         )
+        self.guard: VirtualGuard | None = None
+        if self.options.guard:  # after the machine: logind listens to the session first
+            self.guard = self.tablet.guard = VirtualGuard(
+                self.agenda, self.clock, self.events, self.history, self.session, lambda: self._boot_id
+            )
         self.physics = Physics(
             self.agenda,
             self.vehicle,
@@ -337,6 +344,7 @@ class World:
             self.options.policy,
             self._pairing,
             self._ran,
+            self.guard,
         )
         return AgentRun(surround, loop, self._boot_id, self.rng(f"agent {number}"))
 

@@ -57,6 +57,7 @@ class Wiring(Part):
 
 class Tablet(Part):
     machine: str | None = None
+    guard_down = False
 
     def cut_power(self, after: int, of: Step) -> None:
         self.machine = f"cut after {after} {of.value}"
@@ -69,6 +70,12 @@ class Tablet(Part):
 
     def shut_down(self) -> None:
         self.machine = "off"
+
+    def stop_agent(self) -> None:
+        self.machine = "stopped"
+
+    def go_on_agent(self) -> None:
+        self.machine = None
 
     def suspend(self) -> None:
         self.machine = "asleep"

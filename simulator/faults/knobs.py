@@ -72,6 +72,8 @@ class Step(enum.Enum):
 class TabletKnobs(Protocol):
     """The tablet as a machine. ``after`` counts steps from the call on; 0 is at once."""
 
+    guard_down: bool  # SIGKILL of the guard, which is started again when it is set back
+
     def cut_power(self, after: int, of: Step) -> None:
         """All power goes, the tablet's own battery too."""
         ...
@@ -82,6 +84,14 @@ class TabletKnobs(Protocol):
 
     def spare_agent(self) -> None:
         """Take a kill back that still waits for its instant."""
+        ...
+
+    def stop_agent(self) -> None:
+        """SIGSTOP: the agent is there and does nothing."""
+        ...
+
+    def go_on_agent(self) -> None:
+        """SIGCONT."""
         ...
 
     def suspend(self) -> None:

@@ -22,7 +22,7 @@ from agent.core.types import (
     SignalKind,
     TabletPower,
 )
-from simulator.virtual.events import Agent, Event, Fault, Held, Power, Usable
+from simulator.virtual.events import Agent, Event, Fault, Guard, Held, Power, Usable
 
 NEVER = BootNs(-(1 << 62))
 V = TypeVar("V")
@@ -92,7 +92,7 @@ class Said(Generic[V]):
 class Facts:
     """Told of every event of ``kinds``, and of what the agent observed, before anybody else."""
 
-    kinds: ClassVar[tuple[type[Event], ...]] = (Held, Power, Usable, Agent, Fault)
+    kinds: ClassVar[tuple[type[Event], ...]] = (Held, Power, Usable, Agent, Guard, Fault)
 
     def __init__(self, limits: Limits, tell: Callable[[Event], None] = lambda event: None) -> None:
         self.limits = limits
@@ -101,6 +101,7 @@ class Facts:
         self.usable = False
         self.usable_since = NEVER
         self.agent_since: BootNs | None = None  # None: it does not run
+        self.guard_since: BootNs | None = None  # the same of the guard
         self.faults: dict[str, int] = {}  # those that are on, by name, with how many times
         self.faulty_until = dict[str, BootNs]()  # when one of a name last ended
         self.evidence_at = NEVER  # when the tablet was last proved to be in its seat
@@ -189,6 +190,8 @@ class Facts:
                 self.agent_since = event.at if event.what == "started" else None
                 if event.what == "started":
                     self._forget()
+            case Guard():
+                self.guard_since = event.at if event.what == "started" else None
             case Fault():
                 count = self.faults.pop(event.name, 0) + (1 if event.on else -1)
                 if count > 0:

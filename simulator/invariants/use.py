@@ -7,23 +7,30 @@ from typing import ClassVar
 from agent.core.types import MS, SECOND, BootNs
 from simulator.invariants.base import Invariant, Violation
 from simulator.invariants.facts import NEVER, EvidenceGap, Facts, Unseated
-from simulator.virtual.events import Agent, Event, Fault, Usable
+from simulator.virtual.events import Agent, Event, Fault, Guard, Usable
 
 TAKE_NS = SECOND  # 2-behaviour: T_restrict is the ride-through and 1 s
 # Ours: the agent locks again a session that its owner opened. Three requests, each verified for 700 ms.
 RELOCK_NS = 2500 * MS
 # Ours: a session that did not lock is asked again every 5 s, for three times 700 ms.
 INSIST_NS = 8 * SECOND
-LOCK_IGNORED = "lock-ignored"
+LOCK_IGNORED, AGENT_STOPPED = "lock-ignored", "agent-stopped"
+GUARD_WAIT_NS = SECOND  # ours: a guard that was started waits so long for an agent that lives
 
 
 def excused_until(facts: Facts, now: BootNs) -> BootNs:
-    """Before this nobody could lock: no agent ran (until there is a guard), or the session took no lock."""
-    if facts.agent_since is None:
+    """Before this nobody could lock: neither agent nor guard ran, or the session took no lock.
+
+    A guard alone locks once it has waited for an agent. An agent that is stopped is none.
+    """
+    able = []
+    if facts.agent_since is not None and AGENT_STOPPED not in facts.faults:
+        able.append(max(facts.agent_since, facts.faulty_until.get(AGENT_STOPPED, NEVER)))
+    if facts.guard_since is not None:
+        able.append(BootNs(facts.guard_since + GUARD_WAIT_NS))
+    if not able or facts.lately(LOCK_IGNORED, now, INSIST_NS):
         return now
-    if facts.lately(LOCK_IGNORED, now, INSIST_NS):
-        return now
-    return facts.agent_since
+    return min(*able, now)
 
 
 class UsableOnlyByProof(Invariant):
@@ -33,7 +40,7 @@ class UsableOnlyByProof(Invariant):
     statement = (
         "Whoever uses the tablet does so on a fresh proof, on what is left of a ride-through, or on a grant."
     )
-    kinds: ClassVar[tuple[type[Event], ...]] = (Usable, EvidenceGap, Agent, Fault)
+    kinds: ClassVar[tuple[type[Event], ...]] = (Usable, EvidenceGap, Agent, Guard, Fault)
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
@@ -50,7 +57,7 @@ class UsableOnlyByProof(Invariant):
                 self._opened_at = None
                 return found
             case _:
-                found = self.check(event.at) if isinstance(event, Agent) else None
+                found = self.check(event.at) if isinstance(event, Agent | Guard) else None
                 self._locker_since = excused_until(self.facts, event.at)
                 return found
         return None
@@ -78,7 +85,7 @@ class RestrictedInTime(Invariant):
     statement = (
         "One second after the ride-through of a loss at the latest the tablet is restricted, come what may."
     )
-    kinds: ClassVar[tuple[type[Event], ...]] = (Usable, EvidenceGap, Unseated, Agent, Fault)
+    kinds: ClassVar[tuple[type[Event], ...]] = (Usable, EvidenceGap, Unseated, Agent, Guard, Fault)
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
@@ -103,8 +110,8 @@ class RestrictedInTime(Invariant):
                 found = self.check(event.at)
                 self._unseated_at = event.at if event.out else None
                 return found
-            case Agent() | Fault():
-                found = self.check(event.at) if isinstance(event, Agent) else None
+            case Agent() | Guard() | Fault():
+                found = self.check(event.at) if isinstance(event, Agent | Guard) else None
                 self._locker_since = excused_until(self.facts, event.at)
                 return found
             case _:

@@ -95,6 +95,8 @@ class Session:
 class Decider:
     """Give it its ``attach`` before time begins."""
 
+    guard_down = False  # a knob of a process, which this world does not have
+
     def __init__(
         self,
         agenda: Agenda,
@@ -378,6 +380,12 @@ class Decider:
 
     def spare_agent(self) -> None:
         self._doom = None
+
+    def stop_agent(self) -> None:
+        """There is no process that could be stopped."""
+
+    def go_on_agent(self) -> None:
+        """Nor go on."""
 
     def _doomed(self, after: int, strike: Callable[[], None]) -> None:
         if after > 0:

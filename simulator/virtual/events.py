@@ -60,6 +60,13 @@ class Agent(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Guard(Event):
+    """A run of the guard began or ended."""
+
+    what: str  # "started", "killed", or "cut" off with all power
+
+
+@dataclass(frozen=True, slots=True)
 class Power(Event):
     """The tablet as a machine: "on", "suspended" or "off"."""
 

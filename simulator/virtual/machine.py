@@ -25,6 +25,18 @@ RESTART_NS = 250 * MS  # systemd/ivma-agent.service: RestartSec
 STOP_NS = 10 * SECOND  # systemd/ivma-agent.service: TimeoutStopSec; then it is killed
 
 
+class GuardService(Protocol):
+    """The guard, as far as the machine starts and ends it."""
+
+    def boot(self, ready_ns: int) -> None:
+        """The machine starts; the service manager is there after ``ready_ns``."""
+
+    def power_gone(self) -> None: ...
+    def sleep(self, *, asleep: bool) -> None: ...
+    def hold(self, *, down: bool) -> None:
+        """Killed, and not started again before it is let go."""
+
+
 class Run(Protocol):
     """One run of the agent, on a loop of its own."""
 
@@ -71,6 +83,7 @@ class Machine:
         self.body = body
         self.session = session
         self.logind = Logind(agenda, session, self._go_down)
+        self.guard: GuardService | None = None
         self.run: Run | None = None
         self.loop: VirtualLoop | None = None
         self.runs = 0
@@ -87,6 +100,7 @@ class Machine:
         self._cut: _Doom | None = None
         self._kill: _Doom | None = None
         self._start_at_wake = False
+        self._stopped = self._guard_down = False
         self._last = body.power
         self._usable = False
         events.subscribe(self._look, ev.LockState, ev.Power)
@@ -125,6 +139,26 @@ class Machine:
 
     def spare_agent(self) -> None:
         self._kill = None
+
+    def stop_agent(self) -> None:
+        if self.loop is not None:
+            self._stopped = True
+            self.loop.freeze()
+
+    def go_on_agent(self) -> None:
+        self._stopped = False
+        if self.loop is not None and self.power is Power.ON:
+            self.loop.thaw()
+
+    @property
+    def guard_down(self) -> bool:
+        return self._guard_down
+
+    @guard_down.setter
+    def guard_down(self, down: bool) -> None:
+        self._guard_down = down
+        if self.guard is not None:
+            self.guard.hold(down=down)
 
     def step(self, of: Step) -> None:
         """The agent has come to an instant between two steps. Between effects ``Killed`` ends it there."""
@@ -177,6 +211,8 @@ class Machine:
         self.logind.rebooted()
         self._clock.booted_at = self._agenda.now
         self._on_boot()
+        if self.guard is not None:
+            self.guard.boot(BOOT_NS)
         self._set_power(Power.ON)
         if self.power is Power.ON:
             self._start_in(BOOT_NS + START_NS)
@@ -185,8 +221,11 @@ class Machine:
         self._set_power(Power.ON)
         if self.power is not Power.ON:
             return
+        if self.guard is not None:
+            self.guard.sleep(asleep=False)
         if self.loop is not None:
-            self.loop.thaw()
+            if not self._stopped:
+                self.loop.thaw()
         elif self._start_at_wake:
             self._start_in(START_NS)
         self._start_at_wake = False
@@ -199,6 +238,8 @@ class Machine:
         if verb == "suspend":
             if self.loop is not None:
                 self.loop.freeze()
+            if self.guard is not None:
+                self.guard.sleep(asleep=True)
             self._set_power(Power.SUSPENDED)
             return
         if self._starting is not None:
@@ -237,6 +278,8 @@ class Machine:
         self._set_power(Power.OFF)
 
     def _set_power(self, power: Power) -> None:
+        if power is Power.OFF and self.guard is not None:
+            self.guard.power_gone()
         self.body.power = self._last = power
         self._on_power(power)
         if self._last is power:  # otherwise that was more than its empty battery had left
@@ -258,6 +301,7 @@ class Machine:
             self._start_at_wake = True  # the service manager sleeps too
             return
         self.runs += 1
+        self._stopped = False  # it was another process
         loop = self.loop = VirtualLoop(self._agenda)
 
         def begin() -> None:

@@ -112,6 +112,7 @@ OF_THE_DESIGN = {
         "depot-restored",
         "broker-restart",
     },
+    "guard": {"agent-stopped", "guard-down"},
     "tablet": {"wall-clock-jump", "suspend-and-resume", "kill-agent", "lock-ignored"},
 }
 
@@ -138,7 +139,7 @@ def test_a_fault_s_file_is_all_that_it_needs(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"fault": "gremlin"}, "no fault 'gremlin'; there are ack-lost, bit-flip"),
+        ({"fault": "gremlin"}, "no fault 'gremlin'; there are ack-lost, agent-stopped"),
         ({}, "no fault"),
         ({"fault": "byte-loss"}, r"byte-loss: its parameters are \['permille'\], not \[\]"),
         ({"fault": "byte-loss", "permille": 5, "hue": 1}, "its parameters are"),
