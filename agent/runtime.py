@@ -37,6 +37,8 @@ from agent.core.types import (
 
 log = structlog.get_logger()
 
+AFTER_COMMIT = Order.AFTER_COMMIT  # by its own name: to look a member up in its class is slow
+
 # Reentrant observations only: a step's effects may be answered at once. Far more than one step can cause.
 INBOX_LIMIT = 1024
 # A loosening that rests on fresh proof waits this long for a slow or failed store (2-behaviour, ours).
@@ -155,7 +157,7 @@ class Runtime:
                 remember = effect.what
             elif isinstance(effect, KeepGrant):
                 keeps.append(effect)
-            elif effect.order is Order.AFTER_COMMIT:
+            elif effect.order is AFTER_COMMIT:
                 later.append(effect)
             else:
                 if isinstance(effect, Lock) and to_record:

@@ -58,6 +58,7 @@ from simulator.virtual.vfs import attached
 from sync.keys import Signer, Verifier
 from sync.sealing import Opener
 
+EFFECTS, WRITE = Step.EFFECTS, Operation.WRITE  # by their own names: asked at every effect and write
 SERIAL, VEHICLE_ID = "DK-000007", "WV1ZZZ7HZNH000007"
 FOREIGN_SERIAL, FOREIGN_VEHICLE_ID = "DK-999999", "WV1ZZZ7HZNH999999"
 FLEET, DEVICE = "virtual", "tablet-1"
@@ -349,10 +350,10 @@ class World:
         return AgentRun(surround, loop, self._boot_id, self.rng(f"agent {number}"))
 
     def _ran(self, _effect: Effect) -> None:
-        self.tablet.step(Step.EFFECTS)
+        self.tablet.step(EFFECTS)
 
     def _disk_works(self, operation: Operation) -> None:
-        if operation is Operation.WRITE:
+        if operation is WRITE:
             self.tablet.step(Step.WRITES)
 
     def _boot(self) -> None:

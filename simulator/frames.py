@@ -8,6 +8,7 @@ from agent.core.types import MS, BootNs, KeyPosition, SignalKind
 from drivers.vehicles.codec import Frame, Profile, Value
 from simulator.vehicle import Engine, Vehicle
 
+KEY_OFF = KeyPosition.OFF  # by its own name: to look a member up in its class is slow
 SAID_LIMIT = 256  # values of a frame that are kept encoded; ours
 
 
@@ -70,7 +71,7 @@ class _Sender:
 
 
 def _key(vehicle: Vehicle, _at: BootNs) -> KeyPosition:
-    if vehicle.key is KeyPosition.OFF and vehicle.key_in:
+    if vehicle.key is KEY_OFF and vehicle.key_in:
         return KeyPosition.ACCESSORY  # KL_S without KL15
     return vehicle.key
 

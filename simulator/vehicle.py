@@ -30,6 +30,11 @@ class Engine(enum.Enum):
     STOPPED = "stopped"  # stop-start: stands still with the ignition on
 
 
+# By their own names: to look a member up in its class is slow, and this is asked all the time.
+RUNNING, CRANKING = Engine.RUNNING, Engine.CRANKING
+ACCESSORY, ON, START = KeyPosition.ACCESSORY, KeyPosition.ON, KeyPosition.START
+
+
 @dataclass(frozen=True, slots=True)
 class VehicleSpec:
     battery: BatterySpec = PATROL_BATTERY
@@ -105,16 +110,16 @@ class Vehicle:
     @property
     def kl15(self) -> bool:
         """Ignition feed: on, and kept up through the crank."""
-        return self.key in (KeyPosition.ON, KeyPosition.START)
+        return self.key in (ON, START)
 
     @property
     def kl50(self) -> bool:
-        return self.key is KeyPosition.START
+        return self.key is START
 
     @property
     def accessory(self) -> bool:
         """Accessory feed: drops during the crank."""
-        return self.key in (KeyPosition.ACCESSORY, KeyPosition.ON)
+        return self.key in (ACCESSORY, ON)
 
     @property
     def bus_awake(self) -> bool:
@@ -126,13 +131,13 @@ class Vehicle:
 
     def rpm_at(self, at: BootNs) -> int:
         """Engine speed a little later, if nothing happens until then."""
-        if self.engine is Engine.RUNNING:
+        if self.engine is RUNNING:
             since = at - self._engine_since
             ripple = 8 * math.sin(2 * math.pi * at / (1.3 * SECOND) + self._phase)
             flare = (1 - since / CATCH_NS) * (CATCH_RPM - self.spec.idle_rpm) if since < CATCH_NS else 0.0
             # ours: a gear that gives 30 rpm per km/h above walking pace
             return round(self.spec.idle_rpm + ripple + flare + 3 * max(0, self.speed_dkmh - 50))
-        return STARTER_RPM if self.engine is Engine.CRANKING else 0
+        return STARTER_RPM if self.engine is CRANKING else 0
 
     @property
     def load_ma(self) -> int:
@@ -148,7 +153,7 @@ class Vehicle:
 
     @property
     def alternator_mv(self) -> int:
-        return self.spec.alternator.mv if self.engine is Engine.RUNNING else 0
+        return self.spec.alternator.mv if self.engine is RUNNING else 0
 
     def next_change(self) -> BootNs | None:
         """When something changes by itself next: a corner of the crank, or the bus falling asleep."""
@@ -171,8 +176,8 @@ class Vehicle:
             self.at = end
             if self._crank is not None and end - self._engine_since >= self._crank.length_ns:
                 self._crank = None
-                self.key = KeyPosition.ON
-                self._set_engine(Engine.RUNNING)
+                self.key = ON
+                self._set_engine(RUNNING)
 
     def _draw(self, end: BootNs) -> None:
         seconds = (end - self.at) / SECOND
@@ -186,7 +191,7 @@ class Vehicle:
 
     def _steady(self) -> tuple[float, float]:
         """Terminal voltage, and current out of the battery, without the starter."""
-        supply = self.spec.alternator if self.engine is Engine.RUNNING else self.charger
+        supply = self.spec.alternator if self.engine is RUNNING else self.charger
         load = self.load_ma
         if supply is None or self.battery.loaded_mv(load) >= supply.mv:
             return self.battery.loaded_mv(load), load

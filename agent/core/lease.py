@@ -8,8 +8,6 @@ evidence, is renewed at half of its length.
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from agent.core.evolve import evolve
 from agent.core.hints import held_at
 from agent.core.policy import HintUse, Policy, TetherPolicy
@@ -31,7 +29,9 @@ from agent.core.types import (
     RenewLease,
 )
 
+# By their own names: to look a member up in its class is slow.
 TETHERED, UNCERTAIN = TetherState.TETHERED, TetherState.UNCERTAIN
+LOCKED, ALLOW = Posture.LOCKED, HintUse.ALLOW
 
 
 def _ride_through_ns(tether: Tether, policy: TetherPolicy) -> int:
@@ -41,7 +41,7 @@ def _ride_through_ns(tether: Tether, policy: TetherPolicy) -> int:
 
 def _fresh_ns(policy: TetherPolicy) -> int:
     """How long after the last full evidence its loss may go unnoticed."""
-    lines_ms = policy.hint_fresh_ms if policy.hint_lines is HintUse.ALLOW else 0
+    lines_ms = policy.hint_fresh_ms if policy.hint_lines is ALLOW else 0
     return max(policy.status_fresh_ms, lines_ms) * MS
 
 
@@ -70,22 +70,18 @@ def _step_ns(tether: Tether, policy: Policy) -> int:
 def bound(tether: Tether, now: BootNs, policy: Policy) -> BootNs:
     """Until when use may go on if nothing more comes in; not after ``now`` where it may not."""
     longest = now + policy.lease.grant_ms * MS
-    match tether.state:
-        case TetherState.TETHERED:
-            until = (tether.evidence_at or 0) + _ride_through_ns(tether, policy.tether)
-            until = max(until, _fresh_until(tether, now, policy.tether))
-        case TetherState.UNCERTAIN:
-            until = ride_through_end(tether)
-        case TetherState.UNKNOWN | TetherState.RESTRICTED | TetherState.FOREIGN:
-            until = BOOT
-        case _:
-            assert_never(tether.state)
+    until: int = BOOT
+    if tether.state is TETHERED:
+        until = (tether.evidence_at or 0) + _ride_through_ns(tether, policy.tether)
+        until = max(until, _fresh_until(tether, now, policy.tether))
+    elif tether.state is UNCERTAIN:
+        until = ride_through_end(tether)
     return BootNs(max(until, *(min(grant.until, longest) for grant in tether.grants), BOOT))
 
 
 def settle(state: State, policy: Policy, effects: list[Effect]) -> State:
     """Bring the lease in line with the posture, which was settled before."""
-    if state.posture is Posture.LOCKED:
+    if state.posture is LOCKED:
         if state.lease_until == BOOT:
             return state
         after_lock = 1 if effects and isinstance(effects[0], Lock) else 0
@@ -121,7 +117,7 @@ def _due(state: State, given: BootNs, until: BootNs, policy: Policy) -> bool:
 
 def renew_from(state: State, policy: Policy) -> int:
     """Full evidence since this time may renew the lease of a tethered tablet; ``NEVER`` if it is none."""
-    if state.posture is Posture.LOCKED or state.tether.state is not TETHERED or not state.lease_until:
+    if state.posture is LOCKED or state.tether.state is not TETHERED or not state.lease_until:
         return NEVER
     return state.lease_until + _step_ns(state.tether, policy) - _horizon_ns(state.tether, policy.tether)
 

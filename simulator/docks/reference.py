@@ -55,6 +55,7 @@ NAK_PACE_NS = 200 * MS  # at most 5 NAK a second; docs/dock-link.md
 POWER_ON_RESET, BROWN_OUT_RESET, WATCHDOG_RESET = 0, 1, 2  # reset causes of this model; ours
 FIRMWARE = (1, 0)
 MODEL = "Simulated reference dock"
+BAD_TAG, BAD_COUNTER = Reason.TAG, Reason.COUNTER
 # As plain numbers: flags of an enum take longer than all else that a STATUS is made of.
 _SEATED, _MATED = StatusBit.SEATED.value, StatusBit.MATED.value
 _LOCKED, _KL15 = StatusBit.LOCKED.value, StatusBit.KL15.value
@@ -275,7 +276,7 @@ class ReferenceDock:
                 self._on_command(frame, under, at)
 
     def _authenticate(self, frame: Frame, at: BootNs) -> Session | None:
-        reason = Reason.TAG
+        reason = BAD_TAG
         for session in (self._current, self._pending):
             if session is None:
                 continue
@@ -285,10 +286,10 @@ class ReferenceDock:
                     self._current, self._pending = session, None
                     self._unleased_since = at
                 return session
-            if refused is Reason.COUNTER:
+            if refused is BAD_COUNTER:
                 reason = refused
         self.dropped[reason.value] += 1
-        if reason is Reason.TAG:
+        if reason is BAD_TAG:
             self._nak(frame.sequence, NakReason.BAD_TAG, at)
         return None
 

@@ -25,6 +25,9 @@ from agent.core.types import (
 from simulator.virtual.events import Agent, Event, Fault, Guard, Held, Power, Usable
 
 NEVER = BootNs(-(1 << 62))
+# By their own names: to look a member up in its class is slow, and this is asked all the time.
+ENGINE_SPEED, IGNITION, BATTERY = SignalKind.ENGINE_SPEED, SignalKind.IGNITION, SignalKind.BATTERY
+KEY_START, KEY_ON, KEY_OFF = KeyPosition.START, KeyPosition.ON, KeyPosition.OFF
 V = TypeVar("V")
 
 
@@ -144,7 +147,7 @@ class Facts:
         limits = self.limits
         if self.wire.value is True and self.wire.fresh(now, limits.wire_fresh_ns) and not self.stuck(now):
             return "the dock's KL15"
-        if self.key.value in (KeyPosition.ON, KeyPosition.START) and self.key.fresh(now, limits.can_fresh_ns):
+        if self.key.value in (KEY_ON, KEY_START) and self.key.fresh(now, limits.can_fresh_ns):
             return "CAN"
         if self.engine.value and self.engine.fresh(now, limits.can_fresh_ns):
             return "the engine"
@@ -161,7 +164,7 @@ class Facts:
     def says_off(self, now: BootNs) -> bool:
         """Whether any fresh source says OFF, or ACCESSORY."""
         limits = self.limits
-        off = self.key.value in (KeyPosition.OFF, KeyPosition.ACCESSORY)
+        off = self.key.value in (KEY_OFF, KeyPosition.ACCESSORY)
         return (self.wire.value is False and self.wire.fresh(now, limits.wire_fresh_ns)) or (
             off and self.key.fresh(now, limits.can_fresh_ns)
         )
@@ -258,18 +261,18 @@ class Facts:
 
     def _signal(self, now: BootNs, signal: CanSignal) -> None:
         kind, value = signal.kind, signal.value
-        if kind is SignalKind.ENGINE_SPEED and isinstance(value, int):
+        if kind is ENGINE_SPEED and isinstance(value, int):
             if 0 < value < self.limits.running_rpm:
                 self.crank_at = now
             turns = value > 0
             # Of the engine only whether it turns: its speed is never the same twice.
             self._says(self.engine, turns, now, now, self.limits.can_fresh_ns, on=turns)
-        elif kind is SignalKind.IGNITION:
-            if value is KeyPosition.START:
+        elif kind is IGNITION:
+            if value is KEY_START:
                 self.crank_at = now
-            on = value is KeyPosition.ON or value is KeyPosition.START
+            on = value is KEY_ON or value is KEY_START
             self._says(self.key, value, now, now, self.limits.can_fresh_ns, on=on)
-        elif kind is SignalKind.BATTERY and isinstance(value, int):
+        elif kind is BATTERY and isinstance(value, int):
             self.voltage.value, self.voltage.at = value, now
 
     def _says(self, source: Said[V], value: V, at: BootNs, now: BootNs, fresh_ns: int, *, on: bool) -> None:
@@ -286,7 +289,7 @@ class Facts:
 
     def _compare(self, now: BootNs) -> None:
         """What the sources say together, after one of them said something else."""
-        if self.wire.value and self.key.value is KeyPosition.OFF and not self.engine.value:
+        if self.wire.value and self.key.value is KEY_OFF and not self.engine.value:
             if self._contradicted_since is None:
                 self._contradicted_since = now
         else:

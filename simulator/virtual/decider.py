@@ -142,7 +142,7 @@ class Decider:
     @property
     def hears(self) -> bool:
         """An agent runs and is awake."""
-        return self._up and self.body.power is Power.ON
+        return self._up and self.body.power is ON
 
     def boot_time(self) -> BootNs:
         return BootNs(self._agenda.now - self.booted_at)

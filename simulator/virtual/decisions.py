@@ -25,6 +25,8 @@ from simulator.virtual.reports import BusReports, DockReports, SupplyReports
 STEP_NS = SECOND  # as simulator.virtual.physics
 QUIET_STEP_NS = 600 * SECOND  # the same, with the tablet off or asleep
 CRANK_STEP_NS = 50 * MS  # ours: a starter's dip lasts longer
+# By their own names: to look a member up in its class is slow, and this is asked all the time.
+ON, OFF, CRANKING = Power.ON, Power.OFF, Engine.CRANKING
 DOCK_MV, BROWN_OUT_MV = 12_000, 5_000  # as simulator.virtual.physics
 
 
@@ -145,7 +147,7 @@ class DecisionWorld:
         """As ``simulator.virtual.physics.Physics.sync``."""
         now, vehicle, body, dock = self.now, self.vehicle, self.tablet.body, self.dockwire
         vehicle.advance(now)
-        was_on = body.power is not Power.OFF
+        was_on = body.power is not OFF
         body.advance(now)
         fed_mv = max(0, vehicle.vehicle_mv - self.wiring.sag_mv) if self._battery else 0
         key = vehicle.kl15 if self.wiring.kl15 is None else bool(self.wiring.kl15)
@@ -164,7 +166,7 @@ class DecisionWorld:
         self._look_whether_held()
         self._come_back(now, dark=dark)
         self.canwire.kick()
-        if was_on and body.power is Power.OFF:
+        if was_on and body.power is OFF:
             self.tablet.ran_empty()
         self._switch(powered=body.supply_mv > 0, ignition=powered and bool(inputs.kl15))
         shown = (inputs.seated, inputs.kl15, dark)
@@ -202,8 +204,8 @@ class DecisionWorld:
         self.dockwire.begin()
 
     def _come_back(self, now: BootNs, *, dark: bool) -> None:
-        on = self.tablet.power is Power.ON
-        cranks = self.vehicle.engine is Engine.CRANKING
+        on = self.tablet.power is ON
+        cranks = self.vehicle.engine is CRANKING
         times = [now + (CRANK_STEP_NS if cranks else STEP_NS if on else QUIET_STEP_NS)]
         dock = self.dockwire
         actuation = None if dark else dock.actuators.next_deadline(dock.inputs)  # in the dark nothing acts

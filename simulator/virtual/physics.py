@@ -33,6 +33,11 @@ class Place(enum.Enum):
     FOREIGN = "foreign"  # in a dock that is not the paired one
 
 
+# By their own names: to look a member up in its class is slow, and this is asked all the time.
+SEATED, IN_OWN = Place.SEATED, (Place.SEATED, Place.OUT)
+CRANKING, ON = Engine.CRANKING, Power.ON
+
+
 class Wiring:
     """Between the vehicle and the dock."""
 
@@ -116,7 +121,7 @@ class Physics:
         dark = self._wire.own.dark
         if not dark:
             dock.set_inputs(now, kl15=kl15, vehicle_mv=fed_mv, tablet_ma=tablet.supply_ma)
-        in_own = self.place in (Place.SEATED, Place.OUT)
+        in_own = self.place in IN_OWN
         if in_own:
             self.supplied = not dark and dock.actuators.powered(dock.inputs)
         else:
@@ -137,7 +142,7 @@ class Physics:
     def _look_whether_held(self) -> None:
         own = self._wire.own
         linked = not own.dark and self._wire.behind is own
-        held = self.place is Place.SEATED and linked
+        held = self.place is SEATED and linked
         if (held, linked) != self._held:
             self._held = held, linked
             self._events.emit(Held(self._agenda.now, held, linked))
@@ -152,10 +157,10 @@ class Physics:
 
     def _come_back(self, now: BootNs) -> None:
         vehicle = self._vehicle
-        if vehicle.engine is Engine.CRANKING:
+        if vehicle.engine is CRANKING:
             step = CRANK_STEP_NS
         else:
-            step = STEP_NS if self._tablet.power is Power.ON else QUIET_STEP_NS
+            step = STEP_NS if self._tablet.power is ON else QUIET_STEP_NS
         change = vehicle.next_change()
         times = [now + step]
         if change is not None:

@@ -62,6 +62,9 @@ LEASE_MS = 5000  # the longest that a dock grants; docs/dock-link.md
 STALE_NS = 5 * SECOND
 HELLO_NONCE_SIZE = 8  # bytes; docs/dock-link.md
 
+# By their own names: to look a member up in its class is slow.
+BAD_TAG, BAD_COUNTER = Reason.TAG, Reason.COUNTER
+DONE, REFUSED = CommandOutcome.DONE, CommandOutcome.REFUSED
 _ANSWERS = (Ack, Nak)
 _COMMANDS: dict[type[Message], str] = {Outputs: "outputs", PowerCutIn: "power_cut_in"}
 
@@ -270,7 +273,7 @@ class ReferenceSession:
 
     def _authenticate(self, frame: Frame) -> _Open | None:
         """The session that a frame belongs to. The first frame under a pending one ends the current one."""
-        refused = Reason.TAG
+        refused = BAD_TAG
         for opened in (self._current, self._pending):
             if opened is None:
                 continue
@@ -279,7 +282,7 @@ class ReferenceSession:
                 if opened is self._pending:
                     self._current, self._pending = opened, None
                 return opened
-            if reason is Reason.COUNTER:
+            if reason is BAD_COUNTER:
                 refused = reason
         self._counts[refused.value] += 1
         return None
@@ -328,7 +331,7 @@ class ReferenceSession:
             # The first sending: the answer does not say to which try it is. A NAK is no evidence: a dock that
             # tags its NAK to untagged frames would make them in advance, for whoever asks.
             opened.evidence_at = max(opened.evidence_at, done.first_sent)
-        outcome = CommandOutcome.DONE if isinstance(answer, Ack) else CommandOutcome.REFUSED
+        outcome = DONE if isinstance(answer, Ack) else REFUSED
         self._report(done.message, outcome, at, out)
 
     def _answers(self, at: BootNs, out: list[Observation]) -> None:
