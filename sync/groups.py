@@ -260,6 +260,7 @@ class GroupCommit:
             answer = question.ask(self._the_store())
         except StoreError as error:
             answer = error
+            self._tell_renewed(error)
         self._settle([(question.future, answer)])
 
     def _failed(self, error: StoreError) -> None:
@@ -270,6 +271,10 @@ class GroupCommit:
         else:
             log.debug("commit failed again", error=str(error))
         self._problem = error
+        self._tell_renewed(error)
+
+    def _tell_renewed(self, error: StoreError) -> None:
+        """A damaged file was replaced: what it remembered is not in the new one."""
         if isinstance(error, StoreDamaged):
             words = str(error)
             self._deliver(lambda: self._on_renewed(words))

@@ -51,6 +51,7 @@ from agent.core.types import (
     ShutdownSignal,
     SleepSignal,
     Started,
+    StoreRenewed,
     UsedWhileLocked,
     Write,
 )
@@ -77,7 +78,8 @@ def step_in_full(state: State, obs: Observation, policy: Policy) -> tuple[State,
     if state.started:
         state = _settle(state, policy, obs, effects)
     remembered = last_words(state, now)
-    if state.started and _material(remembered) != _material(state.remembered):
+    blank = isinstance(obs, StoreRenewed)  # its file remembers nothing
+    if state.started and (blank or _material(remembered) != _material(state.remembered)):
         state = evolve(state, remembered=remembered)
         effects.append(Remember(remembered))
     return settled(state, policy), tuple(effects)

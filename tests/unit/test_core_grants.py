@@ -663,6 +663,15 @@ def test_a_salvage_ends_every_grant_and_refuses_new_ones_before_proof() -> None:
     assert rule(again) == "grant.used", "what this run remembers it still knows"
 
 
+def test_a_renewed_store_is_told_at_once_what_there_is_to_remember() -> None:
+    """Its file is empty: in the dock nothing changes, and still everything is to be written."""
+    core = Core(POLICY).tethered()
+    made = core.see(StoreRenewed(core.now, "kept as queue.db.damaged-1"))
+    [remembered] = [effect.what for effect in made if isinstance(effect, Remember)]
+    assert remembered.decision == core.state.decision
+    assert not remembered.grants.void, "the dock's proof is fresh"
+
+
 # --- words ----------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,17 +26,21 @@ from agent.core.types import (
     Effect,
     Effects,
     Explain,
+    KeepGrant,
     Lock,
     Observation,
+    OverrideTaken,
+    PermitPresented,
     Posture,
     Release,
     Remembered,
+    Scope,
     SleepSignal,
     Started,
     StoreHealth,
     Write,
 )
-from agent.runtime import INBOX_LIMIT, Runtime
+from agent.runtime import INBOX_LIMIT, PROOF_WAIT_S, Runtime
 from tests.aio import looped
 from tests.core_driver import status
 
@@ -444,3 +449,59 @@ def test_what_a_step_writes_is_not_run_as_an_effect() -> None:
         assert explain.decision.rule == "tether.unseated"
 
     asyncio.run(scene())
+
+
+# --- grants ------------------------------------------------------------------------------------------
+
+
+def restricted(bench: Bench) -> None:
+    bench.start(Remembered("boot", "restricted"))
+    bench.ledger.durable()
+
+
+def told(bench: Bench) -> list[bool]:
+    return [effect.kept for effect in bench.ran if isinstance(effect, KeepGrant)]
+
+
+@looped
+async def test_a_permit_is_kept_when_it_is_durable_and_not_before() -> None:
+    bench = Bench()
+    restricted(bench)
+    bench.runtime.observe(PermitPresented(bench.now, "id", 1, Scope.ANY, 5))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await bench.runtime.settle()
+    assert told(bench) == []
+    bench.ledger.durable()
+    await bench.settled()
+    assert told(bench) == [True]
+
+
+@looped
+async def test_a_store_that_refuses_says_so_of_a_permit_too() -> None:
+    bench = Bench()
+    restricted(bench)
+    bench.runtime.observe(PermitPresented(bench.now, "id", 1, Scope.ANY, 5))
+    bench.ledger.fail()
+    await bench.settled()
+    assert told(bench) == [False]
+
+
+@looped
+async def test_an_override_waits_for_a_slow_store_as_long_as_a_proof_does() -> None:
+    bench = Bench()
+    restricted(bench)
+    begun = asyncio.get_running_loop().time()
+    bench.runtime.observe(OverrideTaken(bench.now, 1000))
+    await bench.until(lambda: told(bench) == [False])
+    assert PROOF_WAIT_S <= asyncio.get_running_loop().time() - begun < PROOF_WAIT_S + PATIENCE_S
+
+
+@looped
+async def test_a_permit_that_waits_for_its_store_does_not_hold_up_a_proof() -> None:
+    bench = Bench()
+    restricted(bench)
+    bench.runtime.observe(PermitPresented(bench.now, "id", 1, Scope.ANY, 5))
+    bench.proven()
+    await bench.until(lambda: bool(bench.made(Release)))
+    assert told(bench) == []

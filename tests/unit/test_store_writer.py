@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -350,3 +352,26 @@ def thread_switches() -> int:
     thread = next(thread.native_id for thread in threading.enumerate() if thread.name == "store")
     lines = Path(f"/proc/self/task/{thread}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("voluntary_ctxt_switches")))
+
+
+@looped
+async def test_a_file_that_is_replaced_while_it_is_in_use_is_told_of_whoever_found_it_damaged(
+    tmp_path: Path,
+) -> None:
+    """Also by a mere reader: the new file remembers nothing, and whoever relies on that must know."""
+    renewed: list[str] = []
+    bench = Bench(tmp_path, on_renewed=renewed.append)
+    await bench.thread.start()
+    for n in range(3):
+        await soon(bench.thread.commit([state(n)], b"granted"))
+    await bench.thread.close(WAIT_S)
+    with contextlib.closing(sqlite3.connect(bench.rig.path)) as db, db:
+        db.execute("UPDATE state SET block = (SELECT block FROM state WHERE seq = 1) WHERE seq = 2")
+    again = StoreThread(bench.rig.open, boot_ns, on_renewed=renewed.append)
+    await again.start()
+    assert renewed == []
+    with pytest.raises(StoreError, match="was damaged"):
+        await asyncio.wait_for(again.fetch(Stream.STATE, 0, 10_000), WAIT_S)
+    assert len(renewed) == 1
+    assert "kept as queue.sqlite.damaged-1" in renewed[0]
+    await again.close(WAIT_S)
