@@ -118,7 +118,7 @@ class Daemon:
         )
         self._officer = ControlServer(
             config.runtime_dir / OFFICER_SOCKET,
-            self._desk.officer_verbs() if self._desk else {},
+            {**self._notice.verbs(), **(self._desk.officer_verbs() if self._desk else {})},
             group=None,
             audited=self._audited,
             anybody=True,

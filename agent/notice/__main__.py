@@ -27,7 +27,7 @@ from agent.notice.view import render
 from agent.notice.words import ENGLISH, Words, WordsError, load
 
 EX_SOFTWARE = 70
-DEFAULT_SOCKET = Path("/run/ivma/control.sock")
+DEFAULT_SOCKET = Path("/run/ivma/officer.sock")
 QUIET = ("docked",)  # nothing to show
 
 
@@ -108,7 +108,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--socket",
         type=Path,
         default=DEFAULT_SOCKET,
-        help=f"the agent's; default {DEFAULT_SOCKET}",
+        help=f"the officer's; default {DEFAULT_SOCKET}",
     )
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; default: a free one")
     parser.add_argument("--folder", type=Path, help="for start.html; default $XDG_RUNTIME_DIR/ivma-notice")

@@ -43,7 +43,7 @@ class Page:
 
     def __init__(self, feed: Feed, words: Words, now: Callable[[], BootNs]) -> None:
         self._feed = feed
-        self._words = words
+        self.words = words
         self._now = now
         self._token = secrets.token_urlsafe(32)
         self._server = Server(self._handle, self._stream)
@@ -99,7 +99,7 @@ class Page:
         if request.method == "POST":
             if wanted != "do":
                 raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED)
-            return _json(await self._do(request.body))
+            return _json(await self.do(request.body))
         if wanted == "":
             return Answer(HTTPStatus.OK, "text/html; charset=utf-8", self._index())
         if wanted == "events":
@@ -110,14 +110,14 @@ class Page:
 
     def _index(self) -> bytes:
         """The page, with what it shows when it hears nothing from us any more."""
-        silent = json.dumps(render(SILENT, self._words, self._now()))
+        silent = json.dumps(render(SILENT, self.words, self._now()))
         text = (FILES / "index.html").read_text()
         for name, value in {
-            "language": self._words.language,
-            "heading": self._words.heading,
-            "what_to_do": self._words.what_to_do,
+            "language": self.words.language,
+            "heading": self.words.heading,
+            "what_to_do": self.words.what_to_do,
             "silent": silent,
-            "failure": self._words.failure.silent,
+            "failure": self.words.failure.silent,
             "beat_ms": str(round(BEAT_S * 1000)),
         }.items():
             text = text.replace("{{" + name + "}}", html.escape(value, quote=True))
@@ -129,7 +129,7 @@ class Page:
         try:
             while True:
                 stirred.clear()
-                view = render(self._feed.said, self._words, self._now())
+                view = render(self._feed.said, self.words, self._now())
                 writer.write(b"data: " + json.dumps(view).encode() + b"\n\n")
                 async with asyncio.timeout(SEND_S):
                     await writer.drain()
@@ -143,7 +143,8 @@ class Page:
 
     # --- what an officer asks -------------------------------------------------------------------
 
-    async def _do(self, body: bytes) -> dict[str, Any]:
+    async def do(self, body: bytes) -> dict[str, Any]:
+        """What an officer asked by touch, as the page's script sends it; what is to be said to that."""
         try:
             asked = json.loads(body)
             act = self._acts[asked["act"]]
@@ -160,11 +161,11 @@ class Page:
             raise Refusal(HTTPStatus.BAD_REQUEST)
         log.info("notice.override_asked")
         await self._feed.ask("override", {})
-        return self._words.override.taken
+        return self.words.override.taken
 
     async def _challenge(self, asked: Mapping[str, Any]) -> str:
         minutes = asked.get("minutes")
-        if minutes not in [option[0] for option in self._words.code.options]:
+        if minutes not in [option[0] for option in self.words.code.options]:
             raise Refusal(HTTPStatus.BAD_REQUEST)
         scope = "any" if self._feed.said.kind == "foreign" else "undocked"
         await self._feed.ask("permit.challenge", {"scope": scope, "minutes": minutes})
@@ -175,14 +176,14 @@ class Page:
         if not isinstance(code, str) or not 0 < len(code) <= CODE_MAX or not code.isascii():
             raise Refusal(HTTPStatus.BAD_REQUEST)
         await self._feed.ask("permit.answer", {"code": code})
-        return self._words.code.accepted
+        return self.words.code.accepted
 
     def _why_not(self, refused: Refused, act: str) -> str:
         if refused.code == "silent":
-            return self._words.failure.silent
+            return self.words.failure.silent
         if refused.code == "forbidden" and act == "override":
-            return self._words.override.log_in
-        return f"{self._words.failure.refused}{refused}"
+            return self.words.override.log_in
+        return f"{self.words.failure.refused}{refused}"
 
 
 def _json(value: Mapping[str, Any]) -> Answer:

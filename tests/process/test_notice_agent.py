@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from agent.clock import boot_now
-from agent.core.types import KeyPosition
+from agent.core.types import SECOND, KeyPosition
+from agent.notice.page import Page
+from agent.notice.words import load
 from agent.notice_desk import HOLD_S
 from simulator.compose_bench import Options, Rig
 from tests.agent_rig import Agent, bare, docked
 from tests.aio import looped
 from tests.notice_rig import following
+from tests.permit_rig import Tablet
 from tests.system import need
 
 POLICY = {"tether": {"refill_after_s": 1}, "power": {"run_on_s": 600, "max_s": 900}}
@@ -64,3 +67,38 @@ async def test_the_agent_answers_at_once_what_is_new_and_holds_what_is_not(tmp_p
         await until("unknown")
         process.kill()
         await until("silent")
+
+
+@looped
+async def test_override_and_code_are_taken_over_the_officers_socket_and_shown(tmp_path: Path) -> None:
+    """The page's own requests, a real agent, and the control room's own command."""
+    tablet = Tablet(tmp_path)
+    officer = tmp_path / "run" / "officer.sock"
+    async with tablet.running(), following(officer) as (feed, until):
+        await until("restricted")
+        assert (feed.said.overrides_left, feed.said.codes) == (2, True)
+        page = Page(feed, load(), boot_now)
+        assert await act(page, act="override", confirmed=True) == {
+            "ok": True,
+            "says": page.words.override.taken,
+        }
+        await until("override")
+        assert feed.said.until is not None
+        assert 0 < feed.said.until - boot_now() <= 900 * SECOND
+        assert feed.said.overrides_left == 1
+        assert (await act(page, act="challenge", minutes=60))["ok"]
+        challenge = (await ask(officer))["result"]["grants"]["challenge"]["challenge"]
+        wrong = await act(page, act="answer", answer="000000000000")
+        assert not wrong["ok"]
+        assert "that is not the answer" in wrong["says"]
+        asked = ("--device", "tablet-1", "--challenge", challenge, "--minutes", "60")
+        said = tablet.control_room("code", *asked)
+        code = next(line for line in said.split() if len(line.replace("-", "")) == 12)
+        assert (await act(page, act="answer", answer=code))["ok"]
+        told = (await ask(officer))["result"]["grants"]
+        assert told["permit"]["s_left"] > 3000
+
+
+async def act(page: Page, **asked: Any) -> dict[str, Any]:
+    """What the page's script would be answered."""
+    return await page.do(json.dumps(asked).encode())
