@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 import subprocess
 import sys
@@ -13,7 +14,10 @@ from pathlib import Path
 from agent.core.types import BootNs, LinkLoss
 from drivers.docks.reference.codec import Message, Pair
 from simulator.docks.serial_device import SerialDevice
-from tests.agent_rig import stop
+from sync import codes
+from sync.codes import load_code_key
+from tests.agent_rig import bare, stop
+from tests.control_rig import ask
 from tests.key_search import finds
 from tests.pairing_rig import VEHICLE, WatchedDock, Workshop, workshop
 
@@ -59,7 +63,7 @@ class Overheard:
 
 
 async def lived_through(shop: Workshop, heard: Overheard, key_file: Path) -> bytes:
-    """Pair with a given key and with a new one, use, test, cut off, unpair; what ivmactl wrote."""
+    """Pair with a given key and with a new one, use, test, take a short code, unpair; what ivmactl wrote."""
     wrote = b""
     dock = shop.dock()
     watch(dock, heard)
@@ -88,11 +92,26 @@ async def lived_through(shop: Workshop, heard: Overheard, key_file: Path) -> byt
         dock.model.service_contact = True
         await ivmactl(*pair, "--json")
         await ivmactl(*pair, "--key-file", str(bad))
+        await permits(path, key_file.parent)
+        await ivmactl("permit", "status")
         await ivmactl("trace", "export", str(shop.folder / "all.trace"))
         await ivmactl("trace", "show", "--last", "500")
         await ivmactl("dock", "unpair", "dock")
         assert await stop(process) == 0
     return wrote
+
+
+async def permits(path: Path, folder: Path) -> None:
+    """A challenge, a wrong answer, and the right one."""
+    code_key = load_code_key(folder / "code.key")
+    (asked,) = await ask(path, b'{"id":1,"verb":"permit.challenge","args":{"minutes":5}}\n')
+    assert asked["ok"], asked
+    challenge, scope = asked["result"]["challenge"], asked["result"]["scope"]
+    right = codes.answer(code_key, codes.plain(challenge), scope, 5)
+    for answer in ("0" * 12, right):
+        request = {"id": 2, "verb": "permit.answer", "args": {"code": answer}}
+        (answered,) = await ask(path, json.dumps(request).encode() + b"\n")
+    assert answered["ok"], answered
 
 
 def watch(dock: SerialDevice[WatchedDock], heard: Overheard) -> None:
@@ -111,6 +130,14 @@ KEYS: set[bytes] = set()
 async def everything(folder: Path, heard: Overheard, key_file: Path) -> bytes:
     async with workshop(folder) as shop:
         shop.agent.log = folder / "journal"
+        shop.agent.configure(
+            bare(
+                folder,
+                logging={"level": "debug"},
+                permits={"code_key_file": folder / "code.key"},
+                pairing={"storage_key_file": folder / "storage.key"},
+            )
+        )
         return await lived_through(shop, heard, key_file)
 
 
@@ -119,10 +146,17 @@ def test_no_key_comes_out_anywhere(tmp_path: Path) -> None:
     given = random.Random(11).randbytes(32)
     key_file = tmp_path / "given.key"
     key_file.write_text(given.hex())
+    for name in ("code", "storage"):
+        held = random.Random(name).randbytes(32)
+        (tmp_path / f"{name}.key").write_text(held.hex() + "\n")
+        (tmp_path / f"{name}.key").chmod(0o600)
+        KEYS.add(held)
     heard = Overheard()
     wrote = asyncio.run(everything(tmp_path, heard, key_file))
     assert given in KEYS
-    assert len(KEYS) == 3  # the given one, one that the dock refused, and one that the agent made
+    assert (
+        len(KEYS) == 5
+    )  # that of codes, that of the pairings on disk, the given one, one that the dock refused, and one that the agent made
 
     outputs = {
         "ivmactl": wrote,
