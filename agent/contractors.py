@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from agent import durable
 from agent.control import Caller, Peer, Refusal
 from agent.core.catalogue import CONTRACTOR_REFUSED, CONTRACTOR_USED
 from agent.core.records import Record
@@ -185,21 +186,8 @@ class Contractors:
             oldest = min(boxes, key=lambda id_: boxes[id_].number)
             floor = max(floor, boxes.pop(oldest).number)
         held = {"floor": floor, "tokens": {id_: asdict(box) for id_, box in boxes.items()}}
-        part = self._file.with_name(f"{self._file.name}.part")
         try:
-            with suppress(FileNotFoundError):
-                part.unlink()
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as out:
-                json.dump(held, out)
-                out.flush()
-                os.fsync(out.fileno())
-            part.replace(self._file)
-            folder = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            durable.replace(self._file, json.dumps(held))
         except OSError as error:
             raise Refusal(
                 "store", f"{self._file}: the use of the token cannot be kept: {error.strerror}",

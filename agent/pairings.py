@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from agent import durable
 from agent.config import ConfigError, Dock, dock_of
 
 log = structlog.get_logger()
@@ -59,9 +60,9 @@ class Pairings:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder.chmod(0o700)
             key_file = self._folder / f"{dock.name}.{secrets.token_hex(4)}{KEY}"
-            self._write(key_file, _wrapped(key, key_file.name, self._storage) + "\n")
+            durable.replace(key_file, _wrapped(key, key_file.name, self._storage) + "\n")
             begun = msgspec.structs.replace(dock, key_file=str(key_file))
-            self._write(self._file(dock.name, PENDING), _toml(begun))
+            durable.replace(self._file(dock.name, PENDING), _toml(begun))
         except OSError as error:
             raise self._failed("stored", error) from None
         return begun
@@ -70,7 +71,7 @@ class Pairings:
         """What is pending of this name is proved: from now on it is the pairing."""
         try:
             self._file(name, PENDING).replace(self._file(name, GOOD))
-            self._sync()
+            durable.sync(self._folder)
         except OSError as error:
             raise self._failed("made good", error) from None
         self._sweep()
@@ -87,7 +88,7 @@ class Pairings:
         try:
             file.unlink(missing_ok=True)
             if self._folder.exists():
-                self._sync()
+                durable.sync(self._folder)
         except OSError as error:
             raise self._failed("removed", error) from None
         self._sweep()
@@ -121,24 +122,6 @@ class Pairings:
 
     def _file(self, name: str, kind: str) -> Path:
         return self._folder / f"{name}{kind}"
-
-    def _write(self, file: Path, text: str) -> None:
-        part = file.with_name(f"{file.name}.part")
-        part.unlink(missing_ok=True)
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
-        self._sync()
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def _failed(self, what: str, error: OSError) -> PairingError:
         return PairingError(

@@ -154,9 +154,8 @@ def test_no_key_comes_out_anywhere(tmp_path: Path) -> None:
     heard = Overheard()
     wrote = asyncio.run(everything(tmp_path, heard, key_file))
     assert given in KEYS
-    assert (
-        len(KEYS) == 5
-    )  # that of codes, that of the pairings on disk, the given one, one that the dock refused, and one that the agent made
+    # Of codes, of the pairings on disk, the given one, one that the dock refused, and a new one.
+    assert len(KEYS) == 5
 
     outputs = {
         "ivmactl": wrote,
