@@ -6,7 +6,6 @@ from typing import Any
 
 from agent.core import grant_words, hints, ignition_evidence, tether
 from agent.core import power as power_
-from agent.core.grants import overrides_left
 from agent.core.ignition_words import crank_open
 from agent.core.policy import DockBit, Policy
 from agent.core.state import Grants, Ignition, Power, State, Tether, TetherState
@@ -163,7 +162,7 @@ def _grants(grants: Grants, policy: Policy, now: BootNs) -> dict[str, Any]:
         "state": grant_words.name_of(grants, now),
         "permit": shown,
         "override_s_left": _ms(grants.override_until - now) // 1000,
-        "overrides_left": overrides_left(memory, policy.grants),
+        "overrides_left": grant_words.overrides_left(memory, policy.grants),
         "challenge": asked,
         "wrong_answers": memory.tries,
         "code_wait_s": _ms(BootNs(memory.code_free_at - now)) // 1000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.core.policy import GrantPolicy
 from agent.core.state import Grants
-from agent.core.types import SECOND, BootNs, Evidence
+from agent.core.types import SECOND, BootNs, Evidence, GrantMemory
 
 
 def name_of(grants: Grants, now: BootNs) -> str:
@@ -26,6 +26,11 @@ def left_s(grants: Grants, now: BootNs) -> int | None:
     return (permit.left_ns + max(0, asked_ns) + max(0, grants.slice_until - now)) // SECOND
 
 
+def overrides_left(memory: GrantMemory, policy: GrantPolicy) -> int:
+    """Safety overrides that may still be taken before a refill."""
+    return policy.overrides if memory.overrides is None else min(memory.overrides, policy.overrides)
+
+
 def evidence(grants: Grants, now: BootNs, policy: GrantPolicy) -> tuple[Evidence, ...]:
     """Every kind of grant with what is left of it."""
     memory, permit = grants.memory, grants.memory.permit
@@ -38,9 +43,8 @@ def evidence(grants: Grants, now: BootNs, policy: GrantPolicy) -> tuple[Evidence
         holds = now < grants.slice_until
         rows = [Evidence(name, value, None, fresh=holds, weight=100 if holds else 0, note=note)]
     overridden = now < grants.override_until
-    left = policy.overrides if memory.overrides is None else min(memory.overrides, policy.overrides)
     value = f"{(grants.override_until - now) // SECOND} s left" if overridden else "not taken"
-    note = f"{left} of {policy.overrides} left"
+    note = f"{overrides_left(memory, policy)} of {policy.overrides} left"
     rows.append(Evidence("override", value, None, overridden, 100 if overridden else 0, note))
     if memory.tries:
         wait_s = max(0, memory.code_free_at - now) // SECOND

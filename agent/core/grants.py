@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from agent.core.catalogue import GRANT_CHANGED
 from agent.core.evolve import evolve
-from agent.core.grant_words import evidence, name_of
+from agent.core.grant_words import evidence, name_of, overrides_left
 from agent.core.notes import change
 from agent.core.policy import GrantPolicy
 from agent.core.records import Value
@@ -54,10 +54,6 @@ def running(grants: Grants, now: BootNs, *, asleep: bool) -> tuple[Grant, ...]:
         foreign = grants.slice_scope is not grants.slice_scope.UNDOCKED
         found.append(Grant("permit", grants.slice_until, foreign))
     return tuple(found)
-
-
-def overrides_left(memory: GrantMemory, policy: GrantPolicy) -> int:
-    return policy.overrides if memory.overrides is None else min(memory.overrides, policy.overrides)
 
 
 def code_delay_ns(tries: int, policy: GrantPolicy) -> int:

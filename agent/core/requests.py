@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from agent.core.catalogue import CODE_REQUESTED, GRANT_REFUSED, OVERRIDE_TAKEN
 from agent.core.evolve import evolve
-from agent.core.grant_words import left_s
-from agent.core.grants import ask, code_delay_ns, overrides_left, take, take_slice
+from agent.core.grant_words import left_s, overrides_left
+from agent.core.grants import ask, code_delay_ns, take, take_slice
 from agent.core.policy import GrantPolicy
 from agent.core.state import Answer, Challenge, Grants
 from agent.core.types import (

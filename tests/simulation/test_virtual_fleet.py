@@ -90,6 +90,7 @@ class Fleet:
         self.rig = Rig(folder / "queue.db", sealed=True)
         self.store = self.rig.open()
         self.reports: list[t.Report] = []
+        self.contacts: list[BootNs] = []
         self.made = 0
         self.begin()
 
@@ -107,6 +108,7 @@ class Fleet:
             random.Random(4).random,
             self.reports.append,
             memory_transport(self.network),
+            on_contact=lambda: self.contacts.append(BootNs(self.agenda.now)),
         )
         self.uplink.start()
 
@@ -176,6 +178,20 @@ def test_the_parts_have_the_knobs(fleet: Fleet) -> None:
     assert (network.cut, network.stall_up, network.stall_down, network.delay_ns) == (False, False, False, 0)
     assert (broker.lose_puback_permille, broker.duplicate_permille) == (0, 0)
     assert (depot.silent, depot.lose_ack_permille) == (False, 0)
+
+
+def test_a_signed_word_of_the_depot_is_a_contact_and_the_brokers_own_is_none(fleet: Fleet) -> None:
+    """A memory of grants that was lost waits for it (docs/permits.md): a broker alone must not do."""
+    assert fleet.contacts, "it answers the tablet's first presence"
+    fleet.contacts.clear()
+    fleet.depot.silent = True
+    fleet.commit()
+    fleet.run(MINUTE)
+    assert fleet.contacts == [], "the broker took it all, and the depot has not said a word"
+    fleet.depot.silent = False
+    fleet.commit()
+    fleet.run(10 * MINUTE)
+    assert fleet.contacts
 
 
 def test_the_transport_keeps_the_times_of_the_real_one() -> None:
