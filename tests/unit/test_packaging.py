@@ -56,7 +56,7 @@ def test_the_wheel_holds_all_data_and_nothing_of_the_tests(tmp_path: Path) -> No
         str(path.relative_to(ROOT))
         for name in ("agent", "drivers", "sync", "simulator")
         for path in (ROOT / name).rglob("*")
-        if path.suffix in {".toml", ".typed"}
+        if path.suffix in {".toml", ".typed", ".html", ".css", ".js", ".svg"}
     }
     assert data <= inside
     assert not [name for name in inside if name.startswith("tests/")]
