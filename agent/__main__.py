@@ -197,8 +197,9 @@ class Builder:
                 bay.put_in(dock)
             except ValueError as error:
                 raise StartError(f"dock {dock.name}: {error}") from None
+        configured = {name: berth.dock.serial for name, berth in bay.berths.items()}
         yard = Dockyard(self._hotplug, boot_now, self._tapped)
-        desk = Desk(bay, self._pairings, yard, frozenset(bay.berths), self._hooks.record, boot_now)
+        desk = Desk(bay, self._pairings, yard, configured, self._hooks.record, boot_now)
         return bay, DockVerbs(desk, Path(self._settings.paths.runtime_dir), self._contractors())
 
     def _contractors(self) -> Contractors:

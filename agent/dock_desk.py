@@ -63,12 +63,12 @@ class Hardware(Protocol):
 
 @dataclass(slots=True)
 class Desk:
-    """``record`` commits a record; ``configured`` are the names that the configuration uses."""
+    """``record`` commits a record; ``configured`` are the docks of the configuration, name to serial."""
 
     bay: DockBay
     pairings: Pairings
     hardware: Hardware
-    configured: frozenset[str]
+    configured: Mapping[str, str]
     record: Callable[[Record], None]
     now: Callable[[], BootNs]
     _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -82,20 +82,24 @@ class Desk:
                 problems += self.put_in(dock)
         named = {dock.name for dock in docks}
         if not problems:
-            for name in set(self.bay.berths) - named - self.configured:
+            for name in set(self.bay.berths) - named - self.configured.keys():
                 self.bay.take_out(name)
         return problems
+
+    def known(self) -> dict[str, str]:
+        """Every dock of this tablet, name to serial, also while it is out of the bay."""
+        return {dock.name: dock.serial for dock in self.pairings.good()[0]} | dict(self.configured)
 
     def in_force(self, dock: Dock) -> None:
         """A pairing is good: its dock is one of ours, in place of whatever had its name."""
         berth = self.bay.berths.get(dock.name)
         if berth is None or berth.dock != dock:
             for problem in self.put_in(dock):
-                log.error("pairing.notin_force", problem=problem)
+                log.error("pairing.not_in_force", problem=problem)
 
     def put_in(self, dock: Dock) -> list[str]:
-        self.bay.take_out(dock.name)
         try:
+            self.bay.take_out(dock.name)
             self.bay.put_in(dock)
         except (PairingError, ValueError, LookupError) as error:
             return [f"dock {dock.name}: {error}"]

@@ -8,6 +8,7 @@ pending, at the next start or pairing, is asked of the dock before anything else
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 
 import msgspec
 import structlog
@@ -198,26 +199,21 @@ class Pairer:
         return any(self._desk.bay.berths[name].proof_at is not None for name in self._desk.bay.at(path))
 
     def _wanted(self, wish: Wish, found: Found, ident: DockIdent) -> Dock:
-        known = {dock.serial: dock.name for dock in self._desk.pairings.good()[0]}
-        name = (
-            wish.name or known.get(ident.serial) or _free(set(self._desk.bay.berths) | self._desk.configured)
-        )
+        known = self._desk.known()
+        if ident.serial and ident.serial in self._desk.configured.values():
+            raise Refusal(
+                "configured", f"dock {ident.serial} is named in the configuration, with a key of its own",
+                "take its [[dock]] out of the configuration and restart the agent, then pair it",
+            )  # fmt: skip
+        so_far = next((name for name, serial in known.items() if serial == ident.serial), None)
+        name = wish.name or so_far or _free(known)
         if name in self._desk.configured:
-            raise Refusal(
-                "configured", f"the configuration names a dock {name} already", "choose another --name"
-            )
-        for berth in self._desk.bay.berths.values():
-            if berth.dock.serial == ident.serial and berth.dock.name in self._desk.configured:
-                raise Refusal(
-                    "configured", f"dock {ident.serial} is named in the configuration, with a key of its own",
-                    "take its [[dock]] out of the configuration and restart the agent, then pair it",
-                )  # fmt: skip
-        if name not in self._desk.bay.berths and len(self._desk.bay.berths) >= DOCKS_MAX:
+            raise Refusal("configured", f"the configuration names a dock {name}", "choose another --name")
+        if name not in known and len(known) >= DOCKS_MAX:
             raise Refusal("too_many", f"{DOCKS_MAX} docks are paired", "unpair one that is no longer used")
-        other = self._desk.bay.berths.get(name)
-        if other is not None and other.dock.serial != ident.serial and not wish.replace:
+        if known.get(name, ident.serial) != ident.serial and not wish.replace:
             raise Refusal(
-                "name_taken", f"{name} is dock {other.dock.serial}, and this is dock {ident.serial}",
+                "name_taken", f"{name} is dock {known[name]}, and this is dock {ident.serial}",
                 "choose another --name; or, if that dock is gone, say --replace",
             )  # fmt: skip
         vehicle_id = wish.vehicle_id or ident.vehicle_id
@@ -236,7 +232,7 @@ class Pairer:
         )  # fmt: skip
 
 
-def _free(taken: set[str]) -> str:
+def _free(taken: Collection[str]) -> str:
     """The first name that no dock has."""
     names = ("dock" if number == 1 else f"dock-{number}" for number in range(1, len(taken) + 2))
     return next(name for name in names if name not in taken)

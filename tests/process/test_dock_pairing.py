@@ -397,3 +397,24 @@ async def test_a_model_without_a_key_has_nothing_to_pair(tmp_path: Path) -> None
                     "dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE, "--model", model
                 )
                 assert (code, words in text) == (1, True), text
+
+
+@looped
+async def test_a_new_dock_takes_no_name_of_another_that_is_found_on_the_same_port(tmp_path: Path) -> None:
+    """While a dock is paired the others of its port are out of the way, and still ours."""
+    async with workshop(tmp_path) as shop:
+        first, second = shop.dock("DK-1"), shop.dock("DK-2")
+        async with shop.agent.running():
+            shop.plug.plug(first)
+            assert (await shop.pair())[1]["dock"] == "dock"
+            shop.plug.pull()
+            shop.plug.plug(second)
+            code, text = await shop.says(
+                "dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE, "--name", "dock"
+            )
+            assert (code, "dock is dock DK-1, and this is dock DK-2" in text) == (1, True), text
+            assert not is_paired(second)
+            assert (await shop.pair())[1]["dock"] == "dock-2"
+            shop.plug.pull()
+            shop.plug.plug(first)
+            await shop.until(tethered_to("dock"))
