@@ -283,6 +283,7 @@ CODE_REQUESTED = RecordKind(
         _text("challenge", "what the screen showed"),
         _text("scope", "undocked, or any: in a foreign dock as well"),
         _count("minutes", "powered time that was asked for", "min"),
+        _count("before", "challenges since the last such record, that have none of their own"),
     ),
 )  # fmt: skip
 

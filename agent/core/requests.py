@@ -33,7 +33,7 @@ from agent.core.types import (
 
 USED_MAX = 32  # ours: documents remembered one by one; what is older than all of them counts as used
 MINUTE = 60 * SECOND
-REFUSAL_SPACING = 10 * SECOND  # ours: whoever guesses must not flood the alarm stream
+SPACING = 10 * SECOND  # ours: whoever asks and asks must not flood the streams
 
 VOID = (
     "grant.void",
@@ -67,7 +67,7 @@ def hear(grants: Grants, obs: Observation, now: BootNs, policy: GrantPolicy) -> 
 def _refuse(grants: Grants, now: BootNs, what: str, rule: str, because: str) -> Result:
     """Say no, on the record unless one was made a moment ago."""
     grants = evolve(grants, answer=Answer(what, given=False, rule=rule, because=because))
-    if grants.refused_at is not None and now < grants.refused_at + REFUSAL_SPACING:
+    if grants.refused_at is not None and now < grants.refused_at + SPACING:
         return evolve(grants, unsaid=grants.unsaid + 1), []
     record = GRANT_REFUSED.make(now, rule=rule, because=because, before=grants.unsaid)
     return evolve(grants, refused_at=now, unsaid=0), [Write(record)]
@@ -172,10 +172,13 @@ def _challenge(grants: Grants, obs: CodeRequested, now: BootNs, policy: GrantPol
     answer = Answer(
         "challenge", given=True, rule="grant.challenge", because="read it out to the control room"
     )
+    grants = evolve(grants, challenge=challenge, answer=answer)
+    if grants.challenged_at is not None and now < grants.challenged_at + SPACING:
+        return evolve(grants, unshown=grants.unshown + 1), []
     record = CODE_REQUESTED.make(
-        now, challenge=obs.challenge, scope=obs.scope.value, minutes=obs.minutes
-    )  # so that the control room's log can be compared
-    return evolve(grants, challenge=challenge, answer=answer), [Write(record)]
+        now, challenge=obs.challenge, scope=obs.scope.value, minutes=obs.minutes, before=grants.unshown
+    )
+    return evolve(grants, challenged_at=now, unshown=0), [Write(record)]
 
 
 def _code(grants: Grants, obs: CodeAnswered, now: BootNs, policy: GrantPolicy) -> Result:

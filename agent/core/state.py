@@ -259,6 +259,8 @@ class Grants:
     emergency_spent: bool = False  # the override that needs no store was taken in this boot
     refused_at: BootNs | None = None  # last record of a refusal
     unsaid: int = 0  # refusals since, that left no record of their own
+    challenged_at: BootNs | None = None  # the same of challenges
+    unshown: int = 0
 
 
 NO_GRANTS = Grants(decision=Decision("grant", "none", "grant.none", "nothing was granted", BOOT))

@@ -512,6 +512,16 @@ def test_nobody_learns_that_an_answer_was_wrong_before_the_try_is_recorded() -> 
     assert rule(core) == "grant.code_wrong"
 
 
+def test_a_flood_of_challenges_is_counted() -> None:
+    core = undocked()
+    for _ in range(50):
+        challenge(core)
+    core.run(10)
+    challenge(core)
+    assert [record.as_dict()["before"] for record in core.records(CODE_REQUESTED)] == [0, 49]
+    assert code(core) == "grant.code"
+
+
 # --- the safety override --------------------------------------------------------------------------
 
 
