@@ -277,13 +277,16 @@ class Facts:
 
     def _says(self, source: Said[V], value: V, at: BootNs, now: BootNs, fresh_ns: int, *, on: bool) -> None:
         """A source of the ignition says something; most say what they said before."""
+        if at - source.at >= fresh_ns:
+            self._compare(now)  # it had said nothing for a while; perhaps nobody had
+            self._contradicted_since = None
+        elif value == source.value:
+            source.at = at
+            if on and at > self._on_at:
+                self._on_at = at
+            return
         if on and at > self._on_at:
             self._on_at = at
-        if value == source.value and at - source.at < fresh_ns:
-            source.at = at
-            return
-        if at - source.at >= fresh_ns:
-            self._contradicted_since = None  # it had said nothing for a while
         source.value, source.at = value, at
         self._compare(now)
 

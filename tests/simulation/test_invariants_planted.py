@@ -357,6 +357,18 @@ def test_4_catches_a_run_on_timer_that_survived_ignition_on() -> None:
     assert "after the ignition was last on" in words(stage.violations())
 
 
+def test_4_a_source_that_says_on_once_and_again_later_has_not_said_it_all_the_while() -> None:
+    stage = Stage(NoShutdownWhileOn)
+    stage.begin()
+    stage.held_for(880, kl15=False)
+    for _ in range(2):
+        stage.see(CanSignal(stage.now, "powertrain", SignalKind.ENGINE_SPEED, 1870))
+        stage.held_for(5, kl15=False)
+    stage.held_for(100, kl15=False)
+    stage.run(over("power.run_on_over"))
+    assert stage.violations() == []
+
+
 @pytest.mark.parametrize(("percent", "caught"), [(3, False), (60, True)])
 def test_4_the_tablets_hard_floor_overrides_and_must_be_real(percent: int, caught: bool) -> None:
     stage = Stage(NoShutdownWhileOn)
