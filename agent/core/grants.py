@@ -29,6 +29,7 @@ from agent.core.types import (
     KeepGrant,
     Observation,
     Permit,
+    Scope,
     Started,
     StoreHealth,
     StoreRenewed,
@@ -51,8 +52,7 @@ def running(grants: Grants, now: BootNs, *, asleep: bool) -> tuple[Grant, ...]:
     if now < grants.override_until:
         found.append(Grant("override", grants.override_until))
     if now < grants.slice_until:
-        foreign = grants.slice_scope is not grants.slice_scope.UNDOCKED
-        found.append(Grant("permit", grants.slice_until, foreign))
+        found.append(Grant("permit", grants.slice_until, foreign=grants.slice_scope is Scope.ANY))
     return tuple(found)
 
 
