@@ -291,9 +291,13 @@ async def test_the_process_ends_its_browser_and_itself_at_sigterm(tmp_path: Path
         sys.executable, "-m", "agent.notice", "--socket", str(tmp_path / "none"), "--folder", str(tmp_path),
         "--show", show, "--notify", "never", stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    pid = await read(told)
-    process.send_signal(signal.SIGTERM)
-    _, log = await asyncio.wait_for(process.communicate(), WAIT_S)
+    try:
+        pid = await read(told)
+        process.send_signal(signal.SIGTERM)
+        _, log = await asyncio.wait_for(process.communicate(), WAIT_S)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
     assert process.returncode == 0
     await gone(int(pid))
     events = [json.loads(line)["event"] for line in log.decode().splitlines()]
