@@ -18,7 +18,7 @@ from tests.agent_rig import docked
 from tests.evidence import claim, options
 from tests.guard_rig import LIMIT_S, Fault, guarded, strike
 
-PATIENT = {"refill_after_s": 1, "ride_through_ms": 10_000, "crank_ride_through_ms": 10_000}
+PATIENT = {"refill_after_s": 1, "ride_through_ms": 30_000, "crank_ride_through_ms": 30_000}
 
 
 async def struck(fault: Fault) -> float:
