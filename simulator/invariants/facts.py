@@ -231,7 +231,8 @@ class Facts:
     def _status(self, now: BootNs, status: DockStatus) -> None:
         at = BootNs(now - status.at + status.evidence_at)
         limits = self.limits
-        if status.kl15 is not None:
+        # What a relay held back and lets go behind newer words is no newer for it.
+        if status.kl15 is not None and at >= self.wire.at:
             self._says(self.wire, status.kl15, at, now, limits.wire_fresh_ns, on=status.kl15)
         mv = status.vehicle_mv
         if mv is not None:
