@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agent.guard.posture import Posture
-from simulator.compose_bench import Rig, boot_now
+from simulator.compose_bench import Rig
 from tests.agent_rig import docked, until_status
 from tests.aio import looped
 from tests.guard_rig import LIMIT_S, PATIENCE_S, Fault, guarded, leased, shown, strike
@@ -71,11 +71,10 @@ async def test_a_kill_and_a_start_within_the_lease_lock_nothing_and_lose_nothing
         # What is remembered was committed when the ride-through was refilled: only the guard knows better.
         await until_status(it, lambda status: status["tether"]["since_ms_ago"] > 3000)
         locks = list(it.system.lock_times)
-        lease = await leased(it)
+        await leased(it)
         await it.agent.kill()
         await back(it)
         await it.until_seen(10, tether="tethered", posture="usable", session="unlocked")
-        assert boot_now() < lease.until + 60e9
         assert it.system.lock_times == locks
         assert await kinds(it, "enforcement.changed") == []
         assert await kinds(it, "guard.changed") == []
