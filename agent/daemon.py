@@ -23,6 +23,7 @@ from agent.control import ControlServer
 from agent.core import catalogue
 from agent.core.state import State
 from agent.core.types import Effects, Observation
+from agent.emergency import EmergencyFile
 from agent.folders import own_folder
 from agent.life import CLOSE_S, Hooks, Identity, Life, Parts
 from agent.marker import FileMarker
@@ -72,6 +73,7 @@ class Daemon:
             ],
             noted=lambda record: self._reporter.note(record),
             spent=SpentNote(config.runtime_dir, boot_id),
+            emergency=EmergencyFile(config.state_dir / "emergency.log", boot_id),
         )
         self._parts = self._life.parts
         self._docking = self._parts.docking

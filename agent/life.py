@@ -41,6 +41,7 @@ from agent.core.types import (
 )
 from agent.dbus import Bus
 from agent.effects import DockPort, Effector, FleetLink, LeaseHolder
+from agent.emergency import Left, NoEmergency
 from agent.enforcement.chain import Chain
 from agent.power_actions import PowerActions
 from agent.report import Section
@@ -131,6 +132,15 @@ class Marker(LockMarker, Protocol):
         """What an earlier run left: (decision, rule), or None; the decision is None if it is not known."""
 
 
+class Emergency(Protocol):
+    """Where records are kept that the store could not take; see agent/emergency.py."""
+
+    def left(self) -> Sequence[Left]: ...
+    def keep(self, records: Sequence[Record]) -> None: ...
+    def forget(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class Spent(Protocol):
     """The note that the override which needs no record was taken in this boot."""
 
@@ -219,7 +229,9 @@ class Life:
         noted: Callable[[Record], None] = lambda record: None,
         ran: Callable[[Effect], None] = lambda effect: None,
         spent: Spent | None = None,
+        emergency: Emergency | None = None,
     ) -> None:
+        self._emergency: Emergency = emergency or NoEmergency()
         self.parts = parts = build(
             Hooks(self.observe, self.store_health, self.note, self.store_renewed, self.contact)
         )
@@ -241,6 +253,7 @@ class Life:
             marker=marker,
             now=now,
             watchers=watchers,
+            emergency=self._emergency,
         )
         self.store: dict[str, object] = {"ok": True, "detail": ""}  # as `ivmactl status` shows it
         self._identity = identity
@@ -299,6 +312,7 @@ class Life:
             await parts.bus.close()
         if not await parts.queue.close(CLOSE_S):
             log.error("store.not_closed", waited_s=CLOSE_S)
+        self._emergency.close()
 
     def commit(self, records: Sequence[Record], remember: Remembered | None) -> asyncio.Future[Any]:
         """The runtime's ledger."""
@@ -359,12 +373,22 @@ class Life:
         if greeting.locked is not None and remembered is not None:
             # From here on it is noted as ours is: the guard forgets it with our next word.
             self._marker.set(remembered.decision, greeting.locked[1])
+        left_over = self._emergency.left()
+        # Of the change that is remembered the record came through, in the same transaction.
+        known = remembered.decision if remembered is not None else None
+        records += [each.record(at) for each in left_over if known is None or each.decision != known]
         for record in records:
             self._noted(record)
         commit = self.commit(records, remembered)
+        if left_over:
+            commit.add_done_callback(self._told)
         if found and remembered is not None:
             commit.add_done_callback(functools.partial(self._recovered, remembered.decision))
         return remembered if remembered is not None or first else _unreadable(identity.boot_id, at)
+
+    def _told(self, commit: asyncio.Future[Any]) -> None:
+        if not commit.cancelled() and commit.exception() is None:
+            self._emergency.forget()
 
     def _recovered(self, decision: int, commit: asyncio.Future[Any]) -> None:
         if not commit.cancelled() and commit.exception() is None:

@@ -65,6 +65,13 @@ class LockMarker(Protocol):
     def clear(self, decision: int) -> None: ...
 
 
+class Emergency(Protocol):
+    """Where records are kept of what takes effect although they are not durable."""
+
+    def keep(self, records: Sequence[Record]) -> None: ...
+    def forget(self) -> None: ...
+
+
 Watcher = Callable[[Observation, State, Effects], None]
 
 
@@ -81,6 +88,7 @@ class Runtime:
         marker: LockMarker,
         now: Callable[[], BootNs],
         watchers: Sequence[Watcher] = (),
+        emergency: Emergency | None = None,
     ) -> None:
         self.state = state
         self.policy = policy
@@ -89,6 +97,7 @@ class Runtime:
         self._ledger = ledger
         self._run = run
         self._marker = marker
+        self._emergency = emergency
         self._now = now
         self._watchers = list(watchers)
         self._timer: Timer | None = None
@@ -168,22 +177,28 @@ class Runtime:
             return
         commit = self._ledger.commit(records, remember)
         if locked is not None or later:
-            self._wait(commit, locked, later)
+            self._wait(commit, locked, later, records)
         if keeps:
-            self._wait(commit, None, keeps)
+            self._wait(commit, None, keeps, records)
 
-    def _wait(self, commit: asyncio.Future[object], locked: int | None, later: list[Effect]) -> None:
-        task = asyncio.get_running_loop().create_task(self._after(commit, locked, later))
+    def _wait(
+        self, commit: asyncio.Future[object], locked: int | None, later: list[Effect], records: list[Record]
+    ) -> None:
+        task = asyncio.get_running_loop().create_task(self._after(commit, locked, later, records))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _after(self, commit: asyncio.Future[object], locked: int | None, later: list[Effect]) -> None:
+    async def _after(
+        self, commit: asyncio.Future[object], locked: int | None, later: list[Effect], records: list[Record]
+    ) -> None:
         await asyncio.wait({commit}, timeout=_patience_s(later))
         durable = commit.done() and commit.exception() is None
         if durable and locked is not None:
             self._marker.clear(locked)
         if not durable and later:
             log.warning("store.not_durable", effects=[type(effect).__name__ for effect in later])
+            if records and any(_loosens_undurable(effect) for effect in later):
+                self._keep(records, commit)
         for effect in later:
             if isinstance(effect, KeepGrant):
                 self._run(replace(effect, kept=durable))  # the core is told either way
@@ -193,6 +208,19 @@ class Runtime:
             if isinstance(effect, Release | BeginLease) and _decision(effect) != self.state.decision:
                 continue  # a newer decision has overtaken it
             self._run(effect)
+
+    def _keep(self, records: list[Record], commit: asyncio.Future[object]) -> None:
+        """Keep what takes effect now until its commit comes through, if it ever does."""
+        emergency = self._emergency
+        if emergency is None:
+            return
+        emergency.keep(records)
+
+        def ended(commit: asyncio.Future[object]) -> None:
+            if not commit.cancelled() and commit.exception() is None:
+                emergency.forget()
+
+        commit.add_done_callback(ended)
 
     def _arm(self) -> None:
         if self._timer is None:
@@ -208,6 +236,11 @@ def _needs_durability(effect: Effect) -> bool:
     if isinstance(effect, KeepGrant):
         return not effect.hurried
     return isinstance(effect, Release | BeginLease) and effect.basis not in (Basis.PROOF, Basis.OVERRIDE)
+
+
+def _loosens_undurable(effect: Effect) -> bool:
+    """It ends a prohibition although its record is not durable."""
+    return isinstance(effect, Release | KeepGrant) and not _needs_durability(effect)
 
 
 def _decision(effect: Release | BeginLease) -> int:

@@ -62,6 +62,18 @@ LOCK_RECOVERED = RecordKind(
     (_count("decision", "running number of the change of enforcement"), _text("rule", "why it locked")),
 )  # fmt: skip
 
+RECORD_RECOVERED = RecordKind(
+    "record.recovered", Stream.ALARM, 1,
+    "Record a change that took effect while the store could not take its record, after a crash in between.",
+    YEAR,
+    (
+        _text("kind", "the kind that the record was to have"),
+        _text("boot_id", "the kernel's boot id at that time", DEVICE),
+        _count("boot_ms", "boot time of the change", "ms"),
+        _text("values", "its fields, as JSON", CONDUCT),
+    ),
+)  # fmt: skip
+
 USED_WHILE_LOCKED = RecordKind(
     "enforcement.defied", Stream.ALARM, 1,
     "A session was used although the tablet is to be locked.", YEAR,

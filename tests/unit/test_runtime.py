@@ -90,6 +90,18 @@ class Marker:
             self.held = None
 
 
+@dataclass
+class Emergency:
+    kept: list[str] = field(default_factory=list)
+    forgotten: int = 0
+
+    def keep(self, records: Sequence[Record]) -> None:
+        self.kept += [record.kind.name for record in records]
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+
 class Timer:
     def __init__(self) -> None:
         self.at: list[BootNs | None] = []
@@ -108,6 +120,7 @@ class Bench:
         self.did = asyncio.Event()
         self.ledger = Ledger(self.log)
         self.marker = Marker(self.log)
+        self.emergency = Emergency()
         self.timer = Timer()
         self.now = BootNs(100 * SECOND)
         self.answer: Callable[[Effect], None] = lambda _effect: None
@@ -119,6 +132,7 @@ class Bench:
             marker=self.marker,
             now=lambda: self.now,
             watchers=[] if watch is None else [watch],
+            emergency=self.emergency,
         )
         self.runtime.arm_with(self.timer)
 
@@ -259,6 +273,12 @@ async def test_proof_passes_a_store_that_hangs_after_its_patience(monkeypatch: p
     bench.start()
     bench.proven()
     await bench.until(lambda: bool(bench.made(Release)))
+    # Its record is kept beside the store until the store has it.
+    assert "enforcement.changed" in bench.emergency.kept
+    assert bench.emergency.forgotten == 0
+    bench.ledger.durable()
+    await asyncio.wait(bench.ledger.commits)
+    assert bench.emergency.forgotten == 1
 
 
 @looped
@@ -269,6 +289,19 @@ async def test_proof_passes_a_store_that_refuses_at_once() -> None:
     bench.ledger.fail()
     await bench.settled()
     assert bench.made(Release)
+    assert "enforcement.changed" in bench.emergency.kept
+    assert bench.emergency.forgotten == 0
+
+
+@looped
+async def test_what_the_store_took_in_time_is_kept_nowhere_else() -> None:
+    bench = Bench()
+    bench.start()
+    bench.proven()
+    bench.ledger.durable()
+    await bench.settled()
+    assert bench.made(Release)
+    assert bench.emergency.kept == []
 
 
 @looped
