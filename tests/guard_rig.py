@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent.core.types import BootNs
 from agent.guard.posture import Posture, PostureError, read
 from simulator.compose_bench import Options, Rig, boot_now
 from simulator.tablet_os import LogindSystem
@@ -103,13 +104,17 @@ async def strike(rig: Rig, fault: Fault) -> Struck:
             rig.world.unplug()
             assert isinstance(rig.system, LogindSystem)
             await rig.system.restart_bus()
-    lease = shown(rig)
-    assert lease is not None
-    until = max(lease.until, begun)  # of one that the fault has ended already: no time was lent at all
-    await rig.until(lambda: rig.system.session == "locked", PATIENCE_S, f"a lock after {fault.value}")
+    until = begun  # of a lease that the fault has ended already no time was lent at all
+
+    def locked() -> bool:
+        """An agent may renew once more before the fault has reached it: the last lease counts."""
+        nonlocal until
+        lease = shown(rig)
+        if lease is not None and lease.usable:
+            until = BootNs(max(until, lease.until))
+        return rig.system.session == "locked"
+
+    await rig.until(locked, PATIENCE_S, f"a lock after {fault.value}")
     locked_at = boot_now()
     asked_at = rig.system.lock_times[asked_before]
-    newest = shown(rig)
-    if newest is not None and newest.usable:
-        until = max(until, newest.until)
     return Struck((asked_at - until) / 1e9, (locked_at - until) / 1e9)
