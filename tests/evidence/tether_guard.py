@@ -57,7 +57,7 @@ def main() -> int:
         LIMIT_S,
         holds=value < LIMIT_S and not false,
         seed=seed,
-        timed=True,
+        timed=not false,
     )
 
 
