@@ -24,6 +24,7 @@ from simulator.faults.knobs import Step
 from simulator.faults.schedule import Schedule
 from simulator.invariants.base import Violation
 from simulator.invariants.facts import Limits
+from simulator.invariants.leave import GrantLimits
 from simulator.invariants.records import QueueKeeps
 from simulator.invariants.registry import Inspector, registry
 from simulator.invariants.rest import CONVERGED_NS, WallClockIgnored
@@ -237,4 +238,11 @@ def limits(policy: Policy) -> Limits:
         act_ns=power.act_s * SECOND,
         warn_ns=power.warn_s * SECOND,
         hard_floor_percent=power.hard_floor_percent,
+        grants=GrantLimits(
+            override_ns=policy.grants.override_s * SECOND,
+            overrides=policy.grants.overrides,
+            refill_ns=policy.grants.refill_s * SECOND,
+            boot_cost_ns=policy.grants.boot_cost_s * SECOND,
+            boots=policy.grants.boots,
+        ),
     )

@@ -29,6 +29,7 @@ from drivers.vehicles.codec import Profile
 from drivers.vehicles.watch import CompiledProfile
 from simulator.compose_fleet import memory_transport
 from simulator.compose_guard import VirtualGuard, VirtualLink
+from simulator.faults.knobs import Wish
 from simulator.tablet import Tablet
 from simulator.virtual import events as ev
 from simulator.virtual.agenda import Agenda
@@ -41,6 +42,7 @@ from simulator.virtual.history import History
 from simulator.virtual.logind import Logind, MemoryBus
 from simulator.virtual.loop import VirtualLoop
 from simulator.virtual.network import Network
+from simulator.virtual.officer import asked
 from simulator.virtual.queue import InlineQueue
 from simulator.virtual.serialport import MemoryPort
 from simulator.virtual.supply import MemorySupply
@@ -126,6 +128,9 @@ class AgentRun:
     def supply_changed(self) -> None:
         self._supply.changed()
 
+    def officer(self, wish: Wish) -> None:
+        self._loop.call_soon(lambda: self._observe(asked(wish, self._world.clock.boot())))
+
     def released(self, *, power: bool) -> None:
         world = self._world
         world.dockwire.close(self._port)
@@ -140,6 +145,7 @@ class AgentRun:
 
     def _parts(self, hooks: Hooks) -> Parts:
         world, loop, now = self._world, self._loop, self._world.clock.boot
+        self._observe = hooks.observe
         bus = cast("Bus", MemoryBus(world.agenda, loop, world.logind, _refusal))
         around = Surroundings(hooks.observe, now, lambda: bus, Path("/nowhere"))
         session = SPEC.build(world.pairing.dock, self._rng.randbytes)

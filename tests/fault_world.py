@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.core.types import BootNs
-from simulator.faults.knobs import Behind, Step
+from simulator.faults.knobs import Behind, Step, Wish
 from simulator.virtual.agenda import Agenda
 
 
@@ -58,6 +58,10 @@ class Wiring(Part):
 class Tablet(Part):
     machine: str | None = None
     guard_down = False
+    wish: Wish | None = None
+
+    def officer(self, wish: Wish | None) -> None:
+        self.wish = wish
 
     def cut_power(self, after: int, of: Step) -> None:
         self.machine = f"cut after {after} {of.value}"

@@ -9,6 +9,7 @@ knobs. Rates are per mille, drawn from the part's own random generator; times ar
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -69,6 +70,17 @@ class Step(enum.Enum):
     WRITES = "writes"
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an officer asks the tablet for: the safety override, or use by a permit of so many minutes.
+
+    A permit's document is told by its ``number``: the same number again is the same document.
+    """
+
+    number: int = 0  # 0: the override
+    minutes: int = 0
+
+
 class TabletKnobs(Protocol):
     """The tablet as a machine. ``after`` counts steps from the call on; 0 is at once."""
 
@@ -100,6 +112,10 @@ class TabletKnobs(Protocol):
 
     def shut_down(self) -> None:
         """Its menu: logind announces it, waits for inhibitors, and powers off. Nothing if not on."""
+        ...
+
+    def officer(self, wish: Wish | None) -> None:
+        """An officer asks for use without the dock, and logs in a moment later; None: nothing is asked."""
         ...
 
     def switch_on(self) -> None:

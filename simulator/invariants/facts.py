@@ -7,7 +7,7 @@ told as an event of its own: ``EvidenceGap``, ``Implausible``, ``Unseated``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
 from agent.core.types import (
@@ -22,7 +22,18 @@ from agent.core.types import (
     SignalKind,
     TabletPower,
 )
-from simulator.virtual.events import Agent, Event, Fault, Guard, Held, Power, Usable
+from simulator.invariants.leave import GrantLimits, Leave
+from simulator.virtual.events import (
+    Agent,
+    Attempted,
+    Event,
+    Fault,
+    Guard,
+    Held,
+    Power,
+    Refused,
+    Usable,
+)
 
 NEVER = BootNs(-(1 << 62))
 # By their own names: to look a member up in its class is slow, and this is asked all the time.
@@ -58,6 +69,7 @@ class Limits:
     act_ns: int = 30 * SECOND
     warn_ns: int = 60 * SECOND
     hard_floor_percent: int = 5
+    grants: GrantLimits = field(default_factory=GrantLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,16 @@ class Said(Generic[V]):
 class Facts:
     """Told of every event of ``kinds``, and of what the agent observed, before anybody else."""
 
-    kinds: ClassVar[tuple[type[Event], ...]] = (Held, Power, Usable, Agent, Guard, Fault)
+    kinds: ClassVar[tuple[type[Event], ...]] = (
+        Held,
+        Power,
+        Usable,
+        Agent,
+        Guard,
+        Fault,
+        Attempted,
+        Refused,
+    )
 
     def __init__(self, limits: Limits, tell: Callable[[Event], None] = lambda event: None) -> None:
         self.limits = limits
@@ -118,6 +139,7 @@ class Facts:
         self._forget()
         self._held_until = self._linked_until = NEVER
         self._unseated = False
+        self.leave = Leave(limits.grants)
         self._tell = tell
 
     # --- questions ------------------------------------------------------------------------------------
@@ -132,10 +154,11 @@ class Facts:
 
     @property
     def entitled_until(self) -> BootNs:
-        """How long the tablet may be used without better evidence than there has been."""
+        """How long the tablet may be used without better evidence than there has been, or by a grant."""
         limits = self.limits
         cranks = self.crank_at >= self.evidence_at - limits.crank_max_ns
-        return BootNs(self.evidence_at + (limits.crank_ride_through_ns if cranks else limits.ride_through_ns))
+        ride_ns = limits.crank_ride_through_ns if cranks else limits.ride_through_ns
+        return BootNs(max(self.evidence_at + ride_ns, self.leave.until))
 
     def stuck(self, now: BootNs) -> bool:
         """The wire has said ON for so long against all else that it counts as stuck."""
@@ -185,6 +208,13 @@ class Facts:
                 self.held, self.linked = event.held, event.linked
             case Power():
                 self.power = event.state
+                self.leave.power(event.at, event.state)
+            case Attempted():
+                for record in event.records:
+                    if what := self.leave.recorded(event.at, record):
+                        self._tell(Implausible(event.at, f"a grant: {what}"))
+            case Refused():
+                self.leave.refused()
             case Usable():
                 self.usable = event.usable
                 if event.usable:
@@ -227,6 +257,8 @@ class Facts:
                 self._tell(Implausible(now, f"a proof that is {_s(now - at)} old"))
         elif isinstance(observation, TabletPower):
             self.tablet.value, self.tablet.at = observation, now
+        else:
+            self.leave.observed(now, observation)
 
     def _status(self, now: BootNs, status: DockStatus) -> None:
         at = BootNs(now - status.at + status.evidence_at)
@@ -259,6 +291,8 @@ class Facts:
             self._tell(EvidenceGap(now, self.evidence_at))
             self.evidence_since = at
         self.evidence_at = at
+        if at - self.evidence_since >= limits.grants.refill_ns:
+            self.leave.refilled()
 
     def _signal(self, now: BootNs, signal: CanSignal) -> None:
         kind, value = signal.kind, signal.value

@@ -126,7 +126,8 @@ class RestrictedInTime(Invariant):
             return None
         until, why = entitled_until, "the evidence and its ride-through ended"
         if self._unseated_at is not None and self._unseated_at < until:
-            until, why = self._unseated_at, "the dock said, authenticated, that the tablet is unseated"
+            until = BootNs(max(self._unseated_at, self.facts.leave.until))
+            why = "the dock said, authenticated, that the tablet is unseated"
         until = BootNs(max(until, self._locker_since))
         if at - until <= TAKE_NS or excused_until(self.facts, at) == at:
             return None
@@ -175,7 +176,7 @@ class BudgetHolds(Invariant):
         if not self._entitled:
             return None
         stale_at = facts.evidence_at + facts.limits.status_fresh_ns
-        since = max(stale_at, facts.usable_since, self._counted_until)
+        since = max(stale_at, facts.usable_since, self._counted_until, facts.leave.until)
         if at <= since:
             return None
         self._used_ns += at - since

@@ -26,6 +26,8 @@ from agent.core.types import (
     DriveOutputs,
     Effect,
     Effects,
+    GrantKept,
+    KeepGrant,
     Lock,
     LockOutcome,
     Observation,
@@ -42,11 +44,12 @@ from agent.core.types import (
     UsedWhileLocked,
     Write,
 )
-from simulator.faults.knobs import Step
+from simulator.faults.knobs import Step, Wish
 from simulator.tablet import Power, Tablet
 from simulator.virtual import events as ev
 from simulator.virtual.agenda import Agenda, Entry
 from simulator.virtual.history import History
+from simulator.virtual.officer import LOG_IN_NS, asked
 
 BOOT_NS = 12 * SECOND  # as simulator.virtual.machine
 START_NS = 300 * MS  # as simulator.virtual.machine
@@ -219,6 +222,8 @@ class Decider:
                 self.soon(CALL_NS, lambda: self.prepare("suspend" if verb is PowerVerb.SUSPEND else "off"))
             case AllowSleep():
                 self.soon(LOCKER_NS[1] + CALL_NS, self._go_down)
+            case KeepGrant(number=number):
+                self.soon(0, lambda: self.take(GrantKept(self.boot_time(), number, True)))
             case Drain():
                 self.soon(DRAIN_NS, lambda: self.take(Drained(self.boot_time(), 0)))
             case _:
@@ -360,6 +365,11 @@ class Decider:
         self._set(Power.OFF)
 
     # --- knobs ----------------------------------------------------------------------------------------
+
+    def officer(self, wish: Wish | None) -> None:
+        if wish is not None and self.hears:
+            self.take(asked(wish, self.boot_time()))
+            self.soon(LOG_IN_NS, self.log_in)
 
     def suspend(self) -> None:
         self.prepare("suspend")

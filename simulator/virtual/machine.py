@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from agent.core.types import MS, SECOND
-from simulator.faults.knobs import Step
+from simulator.faults.knobs import Step, Wish
 from simulator.tablet import Power, Tablet
 from simulator.virtual import events as ev
 from simulator.virtual.agenda import Agenda, Entry
 from simulator.virtual.clock import Clock
 from simulator.virtual.logind import Logind, Session
 from simulator.virtual.loop import Killed, VirtualLoop
+from simulator.virtual.officer import LOG_IN_NS
 
 BOOT_NS = 12 * SECOND  # ours: from the button to the service manager
 START_NS = 300 * MS  # ours: from the start of the agent's process to its first line
@@ -45,6 +46,9 @@ class Run(Protocol):
 
     def supply_changed(self) -> None:
         """udev: the tablet's supply came or went."""
+
+    def officer(self, wish: Wish) -> None:
+        """Somebody at the screen asks for something."""
 
     def released(self, *, power: bool) -> None:
         """The process is gone, however it ended: a kernel that has ``power`` closes what it had open."""
@@ -115,6 +119,16 @@ class Machine:
         return self.power is Power.ON and self.session.open
 
     # --- knobs ------------------------------------------------------------------------------------------
+
+    def officer(self, wish: Wish | None) -> None:
+        if wish is None or self.run is None or self.power is not Power.ON:
+            return
+        self.run.officer(wish)
+        self._agenda.after(LOG_IN_NS, self._log_in)
+
+    def _log_in(self) -> None:
+        if self.power is Power.ON and self._agenda.now >= self._clock.booted_at + BOOT_NS:
+            self.session.log_in()
 
     def switch_on(self) -> None:
         self._cut = None

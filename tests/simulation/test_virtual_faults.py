@@ -113,6 +113,7 @@ OF_THE_DESIGN = {
         "broker-restart",
     },
     "guard": {"agent-stopped", "guard-down"},
+    "grants": {"override-taken", "permit-loaded"},
     "tablet": {"wall-clock-jump", "suspend-and-resume", "kill-agent", "lock-ignored"},
 }
 
