@@ -110,9 +110,15 @@ def _due(state: State, given: BootNs, until: BootNs, policy: Policy) -> bool:
     """A lease that is too long is cut at once, and one for a loss is exact."""
     if state.tether.state is UNCERTAIN:
         return until != given
-    tethered = state.tether.state is TETHERED
-    step_ns = _step_ns(state.tether, policy) if tethered else policy.lease.grant_ms * MS // 2
-    return until < given or until >= given + max(step_ns, 1)
+    if state.tether.state is TETHERED:
+        return until < given or until >= given + max(_step_ns(state.tether, policy), 1)
+    # On a grant by time, not in steps: a slice that ends soon leaves less than a step to add.
+    return until < given or (until > given and state.now >= _renew_at(given, policy))
+
+
+def _renew_at(given: BootNs, policy: Policy) -> BootNs:
+    """When a lease on a grant is renewed."""
+    return BootNs(given - policy.lease.grant_ms // 2 * MS)
 
 
 def renew_from(state: State, policy: Policy) -> int:
@@ -136,7 +142,7 @@ def standing(state: State, policy: Policy) -> list[BootNs]:
     times = []
     held = state.tether.state in (TETHERED, UNCERTAIN)
     if state.posture is Posture.USABLE and not held and state.lease_until:
-        times.append(BootNs(state.lease_until - policy.lease.grant_ms // 2 * MS))
+        times.append(_renew_at(state.lease_until, policy))
     if state.unguarded_since is not None and policy.lease.unguarded_s:
         times.append(_unguarded_from(state.unguarded_since, policy))
     return times

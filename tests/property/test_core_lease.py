@@ -364,6 +364,18 @@ def test_a_grant_is_lent_in_pieces_that_are_renewed_in_time() -> None:
     assert not core.usable()
 
 
+def test_a_lease_that_ends_within_a_slice_does_not_wait_for_the_next_one() -> None:
+    """Lease and slice have lengths of their own: the guard must not lock where they meet."""
+    core = Core()
+    core.start(Remembered("boot", "restricted"))
+    core.see(PermitPresented(core.now, "id", 1, Scope.ANY, 10))
+    lead_ns = core.policy.grants.lead_s * SECOND
+    for _ in range(580):
+        core.run(1)
+        assert core.state.lease_until is not None
+        assert core.state.lease_until - core.now >= lead_ns - SECOND
+
+
 # --- the guard ------------------------------------------------------------------------------------
 
 
