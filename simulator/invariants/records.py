@@ -61,7 +61,9 @@ class OneRecordEach(Invariant):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
-        self._tickets: dict[int, tuple[int, BootNs]] = {}  # decision and time of what is not durable yet
+        self._tickets: dict[
+            int, list[int]
+        ] = {}  # decisions of what is not durable yet: a step may change twice
         self._decided: dict[int, BootNs] = {}  # attempted at, by decision
         self._durable: set[int] = set()  # decisions whose record was promised
         self._given_up: set[int] = set()  # decisions whose record the store refused
@@ -77,14 +79,13 @@ class OneRecordEach(Invariant):
                     if record.kind.name in (CHANGED, RECOVERED):
                         decision = record.as_dict()["decision"]
                         if isinstance(decision, int):
-                            self._tickets[event.ticket] = (decision, event.at)
+                            self._tickets.setdefault(event.ticket, []).append(decision)
                             self._decided[decision] = event.at
             case Committed():
-                if event.ticket in self._tickets:
-                    return self._committed(self._tickets.pop(event.ticket)[0], event.at)
+                found = [self._committed(one, event.at) for one in self._tickets.pop(event.ticket, ())]
+                return next(filter(None, found), None)
             case Refused():
-                if event.ticket in self._tickets:
-                    self._given_up.add(self._tickets.pop(event.ticket)[0])
+                self._given_up.update(self._tickets.pop(event.ticket, ()))
             case Effected(effect=Release() as release):
                 return self._released(release, event.at)
             case Effected(effect=Lock() as lock):

@@ -172,6 +172,7 @@ class Decider:
         later: list[Effect] = []
         records: list[Record] = []
         remembers = False
+        newest = 0
         for effect in effects:
             if isinstance(effect, Write):
                 records.append(effect.record)
@@ -181,9 +182,13 @@ class Decider:
                 later.append(effect)
             else:
                 self._do(effect)
+            if isinstance(effect, Lock | Release):
+                newest = max(newest, effect.decision)
         if records or remembers:
             self._commit(records)
         for effect in later:
+            if isinstance(effect, Release) and effect.decision < newest:
+                continue  # as agent.runtime: a newer decision has overtaken it
             self._do(effect)
         if self._doom is not None:
             left, strike = self._doom

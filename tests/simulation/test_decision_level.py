@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agent.core.policy import Policy
-from agent.core.types import MINUTE, SECOND, BootNs, DockStatus, KeyPosition
+from agent.core.types import MINUTE, SECOND, BootNs, DockStatus, KeyPosition, Lock, Release
 from simulator.compose_soak import core
-from simulator.faults.knobs import Step
+from simulator.faults.knobs import Step, Wish
 from simulator.tablet import Power, Tablet, TabletSpec
 from simulator.vehicle import VehicleSpec
 from simulator.virtual import events as ev
@@ -59,6 +59,26 @@ def test_a_tablet_with_an_empty_battery_does_not_start_before_it_has_a_supply() 
     world.seat()
     world.run_until(BootNs(100 * SECOND))
     assert seen == ["started"]
+
+
+def test_a_release_that_a_lock_of_the_same_step_overtook_is_not_carried_out(world: DecisionWorld) -> None:
+    """As in the agent's loop. A sleep that outlasts its signal ends with leave, without it, and with it."""
+    seen: list[tuple[str, int]] = []
+
+    def see(event: ev.Event) -> None:
+        if isinstance(event, ev.Effected) and isinstance(event.effect, Lock | Release):
+            seen.append((type(event.effect).__name__, event.effect.decision))
+
+    world.undock()
+    world.run_until(BootNs(60 * SECOND))
+    world.tablet.officer(Wish())
+    world.run_until(BootNs(90 * SECOND))
+    world.tablet.suspend()
+    world.run_until(BootNs(200 * SECOND))
+    world.events.subscribe(see, ev.Effected)
+    world.tablet.come_on()
+    assert [what for what, _ in seen] == ["Lock", "Release"]
+    assert seen[1][1] == seen[0][1] + 1
 
 
 def test_no_status_overtakes_another_when_the_line_becomes_quick_again(world: DecisionWorld) -> None:
