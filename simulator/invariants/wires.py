@@ -30,7 +30,8 @@ class OnlyItsDockLoosens(Invariant):
             case Effected(effect=Release()):
                 limits = self.facts.limits
                 within = limits.status_fresh_ns + PROOF_WAIT_NS + TRANSIT_NS
-                if not self.facts.held_within(BootNs(event.at - within)):
+                granted = self.facts.leave.until >= event.at
+                if not granted and not self.facts.held_within(BootNs(event.at - within)):
                     return self.broken(
                         event.at,
                         f"released although the tablet was not in its own dock within {within / MS:.0f} ms",

@@ -11,6 +11,7 @@ from agent.core.catalogue import (
     AGENT_STARTED,
     ENFORCEMENT_CHANGED,
     IGNITION_CHANGED,
+    OVERRIDE_TAKEN,
     POWER_SAMPLE,
     QUEUE_SHED,
     TETHER_CHANGED,
@@ -297,6 +298,19 @@ def test_3_catches_a_release_without_the_dock() -> None:
     assert "not in its own dock" in words(stage.violations())
 
 
+def test_3_leave_to_use_it_releases_too_and_only_while_it_lasts() -> None:
+    stage = Stage(OnlyItsDockLoosens)
+    stage.emit(ev.Power, "on")
+    stage.attempt(1, OVERRIDE_TAKEN.make(0, uid=1000, length_s=900, left=1))
+    stage.run(Release(1, cause("grant.override"), Basis.OVERRIDE))
+    stage.s = 899.0
+    stage.run(Release(2, cause("grant.override"), Basis.OVERRIDE))
+    assert stage.violations() == []
+    stage.s = 901.0
+    stage.run(Release(3, cause("grant.override"), Basis.OVERRIDE))
+    assert "not in its own dock" in words(stage.violations())
+
+
 def test_3_catches_a_replayed_status_that_was_taken_for_fresh() -> None:
     stage = Stage(OnlyItsDockLoosens)
     stage.begin()
@@ -478,6 +492,16 @@ def test_7_a_ticket_of_a_run_that_was_killed_is_none_of_the_next() -> None:
     stage.commit(1, Stream.ALARM, 2)
     stage.attempt(2, sample(1))
     stage.commit(2, Stream.TELEMETRY, 1)
+    assert stage.violations() == []
+
+
+def test_7_two_changes_in_one_step_are_durable_with_one_commit() -> None:
+    stage = Stage(OneRecordEach)
+    stage.run(Lock(1, cause("grant.sleep")))
+    stage.attempt(1, changed(1), changed(2))
+    stage.commit(1, Stream.ALARM, 1, 2)
+    stage.run(Release(2, cause("grant.override"), Basis.OVERRIDE))
+    stage.emit(ev.Awaited, "in use")
     assert stage.violations() == []
 
 
