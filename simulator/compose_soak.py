@@ -228,6 +228,7 @@ def limits(policy: Policy) -> Limits:
         can_fresh_ns=ignition.can_fresh_ms * MS,
         voltage_fresh_ns=ignition.voltage_fresh_ms * MS,
         on_debounce_ns=ignition.on_debounce_ms * MS,
+        settle_ns=ignition.settle_ms * MS,
         stuck_ns=ignition.stuck_s * SECOND,
         running_rpm=ignition.running_rpm,
         run_on_ns=power.run_on_s * SECOND,

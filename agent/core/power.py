@@ -174,6 +174,12 @@ class _View:
         return self.power.until is not None and self.now >= self.power.until
 
 
+def _disputed(view: _View) -> bool:
+    # Only once the contradiction has settled: a word of a moment begins nothing anew.
+    settled = view.ignition.state is IgnitionState.UNKNOWN and bool(view.ignition.conflict)
+    return settled and not view.power.forced and says_on(view.ignition, view.now, view.policy.ignition)
+
+
 def _locked_over(view: _View) -> bool:
     limit_s = view.policy.power.locked_off_s
     return limit_s > 0 and view.passed(view.power.locked_since, limit_s) and view.may_end()
@@ -191,6 +197,7 @@ def _drained(view: _View) -> bool:
 
 _TRIGGERS: dict[Trigger, Callable[[_View], bool]] = {
     Trigger.IN_USE: lambda v: v.ignition.state in IN_USE and not v.power.forced,
+    Trigger.MAYBE_ON: _disputed,
     Trigger.OFF: lambda v: v.ignition.state is IgnitionState.OFF,
     Trigger.UNKNOWN: lambda v: v.passed(v.power.unknown_since, v.policy.power.unknown_s),
     Trigger.CHARGING: lambda v: (

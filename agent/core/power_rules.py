@@ -13,6 +13,7 @@ SLEEPING, SHUTTING_DOWN, POWERING_OFF = PowerMode.SLEEPING, PowerMode.SHUTTING_D
 
 class Trigger(enum.Enum):
     IN_USE = "ignition on, accessory, cranking or running"
+    MAYBE_ON = "ignition unknown, a source says on against another"
     OFF = "ignition off"
     UNKNOWN = "ignition unknown for long"
     CHARGING = "ignition unknown, supply charging"
@@ -45,6 +46,10 @@ TABLE = (
     Row(
         (RUN_ON, SUSPENDING, SLEEPING, SHUTTING_DOWN), Trigger.IN_USE, AWAKE, "power.ignition_on",
         "the ignition is in use again",
+    ),
+    Row(
+        (RUN_ON, SUSPENDING, SLEEPING, SHUTTING_DOWN), Trigger.MAYBE_ON, AWAKE, "power.ignition_disputed",
+        "a source says the ignition is on, though another contradicts it: no run-on goes on",
     ),
     Row(
         (SHUTTING_DOWN,), Trigger.USABLE, RUN_ON, "power.usable_again",

@@ -59,6 +59,7 @@ class Limits:
     can_fresh_ns: int = 2 * SECOND
     voltage_fresh_ns: int = 3 * SECOND
     on_debounce_ns: int = 500 * MS
+    settle_ns: int = 2 * SECOND
     stuck_ns: int = 600 * SECOND
     running_rpm: int = 400
     run_on_ns: int = 900 * SECOND
@@ -178,10 +179,13 @@ class Facts:
 
     @property
     def on_until(self) -> BootNs:
-        """When a source last said ON, after it had been said for longer than any debounce."""
-        began = self.on_since
-        if began is not None and self._on_at - began >= self.limits.on_debounce_ns + SECOND:
-            return self._on_at
+        """When a source that is not stuck last said ON, after it had been said for longer than any delay."""
+        began, at = self.on_since, self._on_at
+        if self._contradicted_since is not None:
+            at = BootNs(min(at, self._contradicted_since + self.limits.stuck_ns))
+        # Contradicted for almost the settling time, and then no more, it is debounced from there on.
+        if began is not None and at - began >= self.limits.settle_ns + self.limits.on_debounce_ns + SECOND:
+            return at
         return self._on_until
 
     def says_off(self, now: BootNs) -> bool:
@@ -327,6 +331,8 @@ class Facts:
 
     def _compare(self, now: BootNs) -> None:
         """What the sources say together, after one of them said something else."""
+        if self.stuck(now):
+            self._on_until, self.on_since = self.on_until, None
         if self.wire.value and self.key.value is KEY_OFF and not self.engine.value:
             if self._contradicted_since is None:
                 self._contradicted_since = now

@@ -46,6 +46,7 @@ CELLS = {
     Trigger.RESUMED: (None, None, RUN_ON, RUN_ON, None, None),
     Trigger.OFF: (RUN_ON, None, None, None, None, None),
     Trigger.UNKNOWN: (RUN_ON, None, None, None, None, None),
+    Trigger.MAYBE_ON: (None, AWAKE, AWAKE, AWAKE, AWAKE, None),
     Trigger.CHARGING: (None, AWAKE, None, None, None, None),
     Trigger.MAX_OVER: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
     Trigger.LOW_VOLTAGE: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
@@ -193,15 +194,52 @@ def test_a_wire_that_says_on_holds_the_request_even_before_it_is_debounced() -> 
 
 def test_a_run_on_does_not_end_while_a_fresh_source_says_on() -> None:
     core = parked()
-    for _ in range(300):  # the key says on against the wire: unknown, and so still a run-on
-        core.key(KeyPosition.ON)
-        core.dock(0.2, kl15=False)
-    core.key(KeyPosition.ON)
-    core.dock(1, kl15=False)
+    core.dock(58.6, kl15=False)
+    core.key(KeyPosition.ON)  # once, against the wire: it goes stale before the contradiction has settled
+    core.dock(1.8, kl15=False)
     assert mode(core) is RUN_ON
     assert core.made(Announce) == []
-    core.dock(2, kl15=False)
+    core.dock(1, kl15=False)
     assert core.made(Announce) == [Announce("sleeping")]
+
+
+def on_against_the_key(core: Core, seconds: int) -> None:
+    """The wire says on, CAN off: a contradiction, not yet long enough for a wire that is stuck."""
+    for _ in range(seconds):
+        core.key(KeyPosition.OFF)
+        core.dock(1)
+
+
+def test_no_run_on_goes_on_while_a_source_says_on_against_another() -> None:
+    core = parked()
+    core.dock(50, kl15=False)
+    on_against_the_key(core, 5)
+    assert mode(core) is AWAKE
+    for _ in range(58):
+        core.key(KeyPosition.OFF)
+        core.dock(1, kl15=False)
+    assert mode(core) is RUN_ON
+    assert core.made(Announce) == []
+    core.dock(10, kl15=False)
+    assert core.made(Announce) == [Announce("sleeping")]
+
+
+def test_a_gap_of_a_wire_that_said_on_against_another_neither_suspends_nor_powers_off() -> None:
+    core = parked()
+    core.dock(50, kl15=False)
+    on_against_the_key(core, 590)
+    for _ in range(4):  # the wire is silent
+        core.key(KeyPosition.OFF)
+        core.run(1)
+    assert mode(core) is RUN_ON
+    assert core.made(Announce) == []
+
+
+def test_a_source_that_says_on_against_another_cancels_a_shutdown_once_that_has_settled() -> None:
+    core = shutting_down()
+    on_against_the_key(core, 5)
+    assert mode(core) is AWAKE
+    assert core.made(Announce)[-1] == Announce("online")
 
 
 @pytest.mark.parametrize("how", ["outcome", "cancelled", "time"])

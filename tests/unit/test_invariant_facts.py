@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.core.types import MS, SECOND, BootNs
+from agent.core.types import MS, SECOND, BootNs, CanSignal, KeyPosition, SignalKind
 from simulator.invariants.facts import Facts, Limits
 from tests.core_driver import status
 
@@ -15,3 +15,26 @@ def test_a_word_that_was_held_back_does_not_make_a_source_older() -> None:
     facts.observed(BootNs(now + 100 * MS), late, None)
     assert facts.says_off(BootNs(now + SECOND))
     assert facts.says_on(BootNs(now + SECOND)) == ""
+
+
+def test_a_wire_that_is_stuck_says_nothing_once_it_counts_as_stuck() -> None:
+    facts = Facts(Limits())
+    for second in range(10, 1210):
+        now = BootNs(second * SECOND)
+        facts.observed(now, CanSignal(now, "can", SignalKind.IGNITION, KeyPosition.OFF), None)
+        facts.observed(now, status(now, kl15=True), None)
+    assert facts.on_until == (10 + 600) * SECOND
+    now = BootNs(1210 * SECOND)
+    facts.observed(now, status(now, kl15=False), None)
+    assert facts.on_until == (10 + 600) * SECOND
+
+
+def test_a_source_that_was_contradicted_is_on_for_its_settling_time_and_its_debounce_at_least() -> None:
+    facts = Facts(Limits())
+    for tenth in range(100, 130):
+        now = BootNs(tenth * 100 * MS)
+        facts.observed(now, CanSignal(now, "can", SignalKind.IGNITION, KeyPosition.OFF), None)
+        facts.observed(now, status(now, kl15=True), None)
+    assert facts.on_until < 0
+    facts.observed(BootNs(13_600 * MS), status(13_600 * MS, kl15=True), None)
+    assert facts.on_until == 13_600 * MS
