@@ -72,6 +72,8 @@ def step_in_full(state: State, obs: Observation, policy: Policy) -> tuple[State,
     effects: list[Effect] = []
     due = next_deadline(state, policy) if state.started else None
     if due is not None and due <= now:
+        if isinstance(obs, SleepSignal) and not obs.starting and state.asleep_until is not None:
+            state = evolve(state, asleep_until=BootNs(now + 1))  # what the sleep's time-out waits for came
         # Evidence that comes late must not undo what was due before it came.
         state = _settle(evolve(state, now=now), policy, None, effects)
     state = _hear(_take(state, obs, now, policy), obs, policy, effects)

@@ -5,12 +5,28 @@ from __future__ import annotations
 import pytest
 
 from agent.core.policy import Policy
-from agent.core.types import MINUTE, SECOND, BootNs, DockStatus, KeyPosition, Lock, Release
+from agent.core.types import (
+    MINUTE,
+    SECOND,
+    Basis,
+    BootNs,
+    Decision,
+    DockStatus,
+    Effect,
+    Effects,
+    KeyPosition,
+    Lock,
+    Observation,
+    Release,
+    Remembered,
+    Started,
+)
 from simulator.compose_soak import core
-from simulator.faults.knobs import Step, Wish
+from simulator.faults.knobs import Step
 from simulator.tablet import Power, Tablet, TabletSpec
 from simulator.vehicle import VehicleSpec
 from simulator.virtual import events as ev
+from simulator.virtual.decider import Core
 from simulator.virtual.decisions import DecisionWorld
 
 
@@ -61,24 +77,27 @@ def test_a_tablet_with_an_empty_battery_does_not_start_before_it_has_a_supply() 
     assert seen == ["started"]
 
 
-def test_a_release_that_a_lock_of_the_same_step_overtook_is_not_carried_out(world: DecisionWorld) -> None:
-    """As in the agent's loop. A sleep that outlasts its signal ends with leave, without it, and with it."""
-    seen: list[tuple[str, int]] = []
+def test_a_release_that_a_lock_of_the_same_step_overtook_is_not_carried_out() -> None:
+    """As in the agent's loop: what tightens goes first, and what loosens must still be wanted."""
+    why = Decision("tether", "x", "test", "for a test", BootNs(0))
+    changes = (Lock(2, why), Release(1, why, Basis.OVERRIDE), Release(3, why, Basis.OVERRIDE))
+
+    def step(state: None, observation: Observation, policy: None) -> tuple[None, Effects]:
+        return None, changes if isinstance(observation, Started) else ()
+
+    scripted = Core(
+        None, lambda policy: None, step, lambda state, policy: None, lambda state, at: Remembered()
+    )
+    world = DecisionWorld(3, scripted, VehicleSpec())
+    done: list[Effect] = []
 
     def see(event: ev.Event) -> None:
-        if isinstance(event, ev.Effected) and isinstance(event.effect, Lock | Release):
-            seen.append((type(event.effect).__name__, event.effect.decision))
+        if isinstance(event, ev.Effected):
+            done.append(event.effect)
 
-    world.undock()
-    world.run_until(BootNs(60 * SECOND))
-    world.tablet.officer(Wish())
-    world.run_until(BootNs(90 * SECOND))
-    world.tablet.suspend()
-    world.run_until(BootNs(200 * SECOND))
     world.events.subscribe(see, ev.Effected)
-    world.tablet.come_on()
-    assert [what for what, _ in seen] == ["Lock", "Release"]
-    assert seen[1][1] == seen[0][1] + 1
+    world.run_until(BootNs(20 * SECOND))
+    assert done == [changes[0], changes[2]]
 
 
 def test_no_status_overtakes_another_when_the_line_becomes_quick_again(world: DecisionWorld) -> None:

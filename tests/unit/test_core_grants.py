@@ -369,6 +369,17 @@ def test_a_sleep_suspends_a_permit_and_takes_none_of_it() -> None:
     assert not core.usable()
 
 
+def test_a_sleep_that_outlasts_its_time_out_is_one_lock_and_one_release() -> None:
+    core = undocked()
+    core.see(OverrideTaken(core.now, 1000))
+    core.see(SleepSignal(core.now, starting=True))
+    core.effects.clear()
+    core.now = BootNs(core.now + 600 * SECOND)
+    core.see(SleepSignal(core.now, starting=False))
+    assert [record.as_dict()["posture"] for record in core.records(ENFORCEMENT_CHANGED)] == ["usable"]
+    assert core.made(Lock) == []
+
+
 # --- revocation -----------------------------------------------------------------------------------
 
 
