@@ -44,7 +44,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     detect.set_defaults(run=_detect, connect=_nobody)
 
 
-def _nobody(_path: Path) -> contextlib.AbstractContextManager[None]:
+def _nobody(_path: Path, user: str | None = None) -> contextlib.AbstractContextManager[None]:
     """No agent is needed."""
     return contextlib.nullcontext()
 

@@ -43,9 +43,10 @@ async def test_the_tablet_is_locked_within_three_seconds_of_the_end_of_the_lease
 async def test_a_lock_of_the_guard_is_recorded_once_by_the_next_run_and_stands(tmp_path: Path) -> None:
     async with guarded(tmp_path) as it:
         await strike(it, Fault.KILL)
+        # The session is locked first, then the file says so.
+        await it.until(lambda: (seen := shown(it)) is not None and not seen.usable, 5, "the posture: locked")
         posture = shown(it)
         assert posture is not None
-        assert not posture.usable
         assert posture.lapsed is not None
         it.world.unplug()
         await back(it)
