@@ -189,8 +189,10 @@ class Facts:
         return self._on_until
 
     def says_off(self, now: BootNs) -> bool:
-        """Whether any fresh source says OFF, or ACCESSORY."""
+        """Whether any fresh source says OFF, or ACCESSORY, or did until this moment."""
         limits = self.limits
+        if now == self._off_until:
+            return True  # what is due is decided before what comes at the same moment is taken in
         off = self.key.value in (KEY_OFF, KeyPosition.ACCESSORY)
         return (self.wire.value is False and self.wire.fresh(now, limits.wire_fresh_ns)) or (
             off and self.key.fresh(now, limits.can_fresh_ns)
@@ -245,6 +247,7 @@ class Facts:
         self.voltage: Said[int] = Said()
         self._contradicted_since: BootNs | None = None  # the wire says ON, CAN OFF, and nothing turns
         self.on_since = None
+        self._off_until = NEVER
         self.proof_at = NEVER
 
     def observed(self, now: BootNs, observation: Observation, _state: object) -> None:
@@ -326,6 +329,8 @@ class Facts:
             return
         if on and at > self._on_at:
             self._on_at = at
+        if self.says_off(now):
+            self._off_until = now
         source.value, source.at = value, at
         self._compare(now)
 

@@ -38,3 +38,20 @@ def test_a_source_that_was_contradicted_is_on_for_its_settling_time_and_its_debo
     assert facts.on_until < 0
     facts.observed(BootNs(13_600 * MS), status(13_600 * MS, kl15=True), None)
     assert facts.on_until == 13_600 * MS
+
+
+def test_what_is_due_at_a_moment_rests_on_what_was_said_before_it() -> None:
+    facts = Facts(Limits())
+    then, now = BootNs(10 * SECOND), BootNs(11 * SECOND)
+    facts.observed(then, status(then, kl15=False), None)
+    facts.observed(now, status(now, kl15=True), None)
+    assert facts.says_off(now)
+    assert not facts.says_off(BootNs(now + 1))
+
+
+def test_silence_until_a_moment_is_no_word_at_it() -> None:
+    facts = Facts(Limits())
+    then, now = BootNs(10 * SECOND), BootNs(12 * SECOND)
+    facts.observed(then, status(then, kl15=False), None)
+    facts.observed(now, status(now, kl15=True), None)
+    assert not facts.says_off(now)
