@@ -88,6 +88,13 @@ class Implausible(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Overgranted(Event):
+    """The agent granted what nobody can have had from it."""
+
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unseated(Event):
     """The first authenticated word that the tablet is out of its seat, or (``out`` False) that it is back."""
 
@@ -218,7 +225,7 @@ class Facts:
             case Attempted():
                 for record in event.records:
                     if what := self.leave.recorded(event.at, record):
-                        self._tell(Implausible(event.at, f"a grant: {what}"))
+                        self._tell(Overgranted(event.at, what))
             case Refused():
                 self.leave.refused()
             case Usable():

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from agent.core.types import MS, SECOND, BootNs, Release
 from simulator.invariants.base import Invariant, Violation
-from simulator.invariants.facts import Implausible
+from simulator.invariants.facts import Implausible, Overgranted
 from simulator.virtual.events import CanSent, Effected, Event
 
 PROOF_WAIT_NS = SECOND  # 2-behaviour: a loosening by proof waits at most so long for its commit
@@ -17,8 +17,10 @@ class OnlyItsDockLoosens(Invariant):
     """Only what the paired dock says itself, from where it is, counts as its word."""
 
     number = 3
-    statement = "Only new frames of the paired dock loosen; noise, copies, late and foreign ones never do."
-    kinds: ClassVar[tuple[type[Event], ...]] = (Effected, Implausible)
+    statement = (
+        "Only its own dock's new frames, or a grant, loosen; noise, copies, late, foreign ones never do."
+    )
+    kinds: ClassVar[tuple[type[Event], ...]] = (Effected, Implausible, Overgranted)
 
     def observe(self, event: Event) -> Violation | None:
         match event:
@@ -27,6 +29,8 @@ class OnlyItsDockLoosens(Invariant):
                     event.at,
                     f"the agent took {event.what} for the paired dock's word; the tablet was not in it then",
                 )
+            case Overgranted():
+                return self.broken(event.at, f"the agent granted {event.what}")
             case Effected(effect=Release()):
                 limits = self.facts.limits
                 within = limits.status_fresh_ns + PROOF_WAIT_NS + TRANSIT_NS

@@ -311,6 +311,13 @@ def test_3_leave_to_use_it_releases_too_and_only_while_it_lasts() -> None:
     assert "not in its own dock" in words(stage.violations())
 
 
+def test_3_catches_an_override_more_than_there_are() -> None:
+    stage = Stage(OnlyItsDockLoosens)
+    for ticket in (1, 2, 3):
+        stage.attempt(ticket, OVERRIDE_TAKEN.make(0, uid=1000, length_s=900, left=0))
+    assert words(stage.violations()) == "the agent granted override number 3 since the last refill"
+
+
 def test_3_catches_a_replayed_status_that_was_taken_for_fresh() -> None:
     stage = Stage(OnlyItsDockLoosens)
     stage.begin()
