@@ -36,7 +36,7 @@ evidence-%: $(STAMP)
 
 soak: $(STAMP)            ## 30 vehicle-days and more under faults, at both fidelities; exit 1 if one violates
 	$(BIN)/ivma-sim soak --fidelity decisions --vehicles 30 $(SOAK)
-	$(BIN)/ivma-sim soak --fidelity wires --vehicles 8 --habits quiet $(SOAK)
+	$(BIN)/ivma-sim soak --fidelity wires --vehicles 2 --habits quiet $(SOAK)
 
 # WIRES and DECISIONS are numbers of vehicles, each of which lives DAYS days with habits of its own.
 soak-report: WIRES     ?= 40

@@ -48,6 +48,10 @@ class DiskTrouble:
         return any(self._on.values()) or (self._until is not None and at < self._until + ASKED_AGAIN_NS)
 
 
+# Fresh proof and the officer's override end a prohibition also where the store has failed (2-behaviour).
+PASS_A_FAILED_STORE = (Basis.PROOF, Basis.OVERRIDE)
+
+
 class OneRecordEach(Invariant):
     """A change of enforcement is in the books once, and a loosening is there before it takes effect."""
 
@@ -120,7 +124,7 @@ class OneRecordEach(Invariant):
         if decided is None:
             return self.broken(at, f"change {decision} released the tablet and has no record at all")
         self._published.setdefault(decision, at)
-        if release.basis is not Basis.PROOF:
+        if release.basis not in PASS_A_FAILED_STORE:
             words = f"change {decision} released by a {release.basis.value} before its record was durable"
             return self.broken(at, words)
         if at - decided < PROOF_WAIT_NS and decision not in self._given_up:

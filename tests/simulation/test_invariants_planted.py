@@ -468,11 +468,12 @@ def test_7_catches_a_loosening_before_its_commit() -> None:
     assert "before its record was durable" in words(stage.violations())
 
 
-def test_7_a_proof_waits_no_longer_than_a_second_and_a_grant_for_ever() -> None:
+@pytest.mark.parametrize("basis", [Basis.PROOF, Basis.OVERRIDE])
+def test_7_a_proof_waits_no_longer_than_a_second_and_a_grant_for_ever(basis: Basis) -> None:
     stage = Stage(OneRecordEach)
     stage.attempt(1, changed(1))
     stage.s = 1.0
-    stage.run(Release(1, cause("tether.proven"), Basis.PROOF))
+    stage.run(Release(1, cause("tether.proven"), basis))
     assert stage.violations() == []
     stage.attempt(2, changed(2))
     stage.s = 3.0
