@@ -44,6 +44,9 @@ class Child:
         return self._process.pid
 
     async def start(self) -> None:
+        """Raises RuntimeError while it runs: a second one would be nobody's to end."""
+        if self.running:
+            raise RuntimeError(f"{self.name} runs already, as process {self.pid}")
         # A session of its own: Ctrl-C reaches the rig, and the rig ends its processes in order.
         self._process = await asyncio.create_subprocess_exec(
             *self._argv,

@@ -161,6 +161,7 @@ async def test_an_agent_that_was_stopped_and_goes_on_finds_itself_locked(tmp_pat
 async def test_without_an_agent_and_without_a_configuration_a_session_is_locked(tmp_path: Path) -> None:
     """As after a boot with an agent that refuses its configuration: nobody opens the tablet."""
     async with guarded(tmp_path) as it:
+        await it.until(lambda: it.control.connected, PATIENCE_S, "the tablet to have booted")
         await it.agent.kill()
         assert it.guard is not None
         await it.guard.kill()

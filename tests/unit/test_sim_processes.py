@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
+import pytest
+
 from simulator.processes import Child
 
 LIMIT_S = 20.0
@@ -91,3 +93,13 @@ def test_one_that_never_ran_needs_no_stop(tmp_path: Path) -> None:
         (tmp_path / "log").touch()
 
     run(tmp_path, "", work)
+
+
+def test_a_second_start_is_refused_while_the_first_runs(tmp_path: Path) -> None:
+    async def work(child: Child, _lines: list[str], said: asyncio.Event) -> None:
+        await child.start()
+        await said.wait()
+        with pytest.raises(RuntimeError, match=f"child runs already, as process {child.pid}"):
+            await child.start()
+
+    run(tmp_path, READY_THEN_WAIT, work)
