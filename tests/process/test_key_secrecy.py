@@ -172,7 +172,7 @@ def test_no_key_comes_out_anywhere(tmp_path: Path) -> None:
     assert b"it proved its key" in outputs["ivmactl"]
     assert b"dock.pair" in outputs["control socket"]
     assert b"dock.opened" in outputs["journal"]
-    assert b"ivma" in outputs["processes"]
+    assert b"\0agent\0run" in outputs["processes"]
     assert any("queue.db" in name for name in outputs)
     shown = subprocess.run(
         [sys.executable, "-m", "agent.cli", "trace", "show", "--folder", str(tmp_path / "state" / "trace"),
