@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agent.core.types import BootNs, Observation
 from drivers.ports.can import CanPort, opener
+from drivers.ports.socketcan import RawBus
 from drivers.vehicles.codec import Profile
 from drivers.vehicles.watch import CompiledProfile
 from simulator.can_hub import CanHub
@@ -30,6 +31,60 @@ class Clock:
     def forward(self, ns: int) -> BootNs:
         self.at = BootNs(self.at + ns)
         return self.at
+
+
+class PacedLoop(asyncio.SelectorEventLoop):
+    """A loop with real descriptors whose time is what a test sets; it never waits."""
+
+    def __init__(self) -> None:
+        self.paced_s = 0.0
+        super().__init__()
+
+    def time(self) -> float:
+        return self.paced_s
+
+
+class Paced:
+    """A port on a socket, fed frame by frame at a recording's own times: its timers run when they are due."""
+
+    TICK_S = 0.02  # the port's waits are longer
+
+    def __init__(
+        self,
+        loop: PacedLoop,
+        profile: Profile,
+        observe: Callable[[Observation], None],
+        start: BootNs,
+        bus: str = "powertrain",
+    ) -> None:
+        self._loop = loop
+        self._start = start
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        compiled = CompiledProfile(profile, bus)
+        self.port = CanPort(bus, lambda: RawBus(theirs), compiled, observe, self.now)
+        self.port.start()
+
+    def now(self) -> BootNs:
+        return BootNs(self._start + round(self._loop.paced_s * 1e9))
+
+    async def until(self, at_s: float) -> None:
+        """Let time pass until ``at_s``, from the start."""
+        while self._loop.paced_s < at_s:
+            self._loop.paced_s = min(at_s, self._loop.paced_s + self.TICK_S)
+            await self._turn()
+
+    async def put(self, frame: bytes) -> None:
+        """A frame comes."""
+        self._ours.send(frame)
+        await self._turn()
+
+    async def _turn(self) -> None:
+        for _ in range(2):  # the descriptor is looked at, then its callback runs
+            await asyncio.sleep(0)
+
+    def close(self) -> None:
+        self.port.close()
+        self._ours.close()
 
 
 class Seen:

@@ -79,7 +79,8 @@ class CanPort:
         self._listening = False  # the descriptor may wake the loop
         self._drained_at = 0.0  # loop time
         self._timer: asyncio.TimerHandle | None = None
-        self._counts = {"opened": 0, "down": 0, "dropped": 0}
+        self._controller: str | None = None  # the state that was last told
+        self._counts = {"opened": 0, "down": 0, "dropped": 0, "bus_off": 0}
 
     @property
     def counters(self) -> Counters:
@@ -139,6 +140,13 @@ class CanPort:
                 errno.EINVAL,
                 f"the interface is set to {link.bitrate} bit/s, expected {self._bitrate}: {again}",
             )
+        if link.state == "bus-off":
+            back = f"in {link.restart_ms} ms by itself" if link.restart_ms else "never by itself"
+            raise OSError(
+                errno.ENETDOWN,
+                f"the controller is bus-off and comes back {back}: `ip link set CHANNEL type can restart`, "
+                "set restart-ms, check bitrate and wiring",
+            )
         if link.restart_ms == 0:
             log.warning(
                 "can.no_restart", bus=self._name, do="set restart-ms, else bus-off stays until a reboot"
@@ -183,8 +191,12 @@ class CanPort:
             return
         if frames:
             self._take(frames, at)
+        if self._profile.controller_changed:
+            self._profile.controller_changed = False
+            self._tell_controller()
         if self._profile.bus_off:
             self._profile.bus_off = False
+            self._counts["bus_off"] += 1
             self._down(OSError(errno.ENETDOWN, "the controller is bus-off; set restart-ms, check the wiring"))
         elif len(frames) == BUDGET:
             self._rest()
@@ -193,6 +205,17 @@ class CanPort:
             self._after(self._drain_s * (1 if len(frames) > FEW else 2), self._drain)
         else:
             self._listen()
+
+    def _tell_controller(self) -> None:
+        """An error frame came: say what state the controller is in, once for each."""
+        try:
+            link = CanLink() if self._bus is None else self._bus.link()
+        except OSError:
+            return  # it went; the next read says so
+        if link.state != self._controller:
+            say = log.info if link.state == "error-active" else log.warning
+            say("can.controller", bus=self._name, state=link.state, tx=link.tx_errors, rx=link.rx_errors)
+            self._controller = link.state
 
     def _take(self, frames: list[bytes], at: BootNs) -> None:
         self._reopen_s = REOPEN_FIRST_S
@@ -220,19 +243,23 @@ class CanPort:
 
 def opener(interface: str, channel: str, profile: CompiledProfile) -> Callable[[], BusHandle]:
     """How to open the bus that a configuration names, for the frames of a profile."""
-    return partial(open_bus, interface, channel, profile.filters())
+    return partial(open_bus, interface, channel, profile.filters(), fd=profile.fd)
 
 
-def open_bus(interface: str, channel: str, filters: Sequence[tuple[int, int]] = EVERY_FRAME) -> BusHandle:
+def open_bus(
+    interface: str, channel: str, filters: Sequence[tuple[int, int]] = EVERY_FRAME, *, fd: bool = False
+) -> BusHandle:
     """Open a bus to listen: ``socketcan``, ``simcan``, or python-can's name. SocketCAN filters in the kernel.
+
+    CAN FD frames are read with ``fd`` only.
 
     Raises:
         OSError: it cannot be opened.
     """
     if interface == "socketcan":
-        return open_socketcan(channel, filters)
+        return open_socketcan(channel, filters, fd=fd)
     if interface == "simcan":
         return open_simcan(channel)
     from drivers.ports.python_can import PythonCanBus  # 170 ms and 18 MiB: only where it is needed
 
-    return PythonCanBus(interface, channel)
+    return PythonCanBus(interface, channel, fd=fd)

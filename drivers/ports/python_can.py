@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import can
 
 from drivers.ports.can_link import CanLink
-from drivers.vehicles.codec import CAN_FRAME, ERROR, EXTENDED, REMOTE
+from drivers.vehicles.codec import CAN_FRAME, CANFD_FRAME, ERROR, EXTENDED, REMOTE
 
 
 class PythonCanBus:
@@ -17,10 +18,13 @@ class PythonCanBus:
         OSError: it cannot be opened, or the interface has no file descriptor.
     """
 
-    def __init__(self, interface: str, channel: str) -> None:
-        self.dropped = 0  # CAN FD frames, which no profile has
+    def __init__(self, interface: str, channel: str, *, fd: bool = False) -> None:
+        self.dropped = 0  # CAN FD frames that no frame of the profile is
+        self._fd_wanted = fd
+        # Not every interface knows the word: it is said only where it is meant.
+        wanted: dict[str, Any] = {"fd": True} if fd else {}
         try:
-            self._bus = can.Bus(interface=interface, channel=channel)
+            self._bus = can.Bus(interface=interface, channel=channel, **wanted)
         except can.CanError as error:
             raise OSError(errno.ENODEV, f"{interface} {channel}: {error}") from error
         try:
@@ -49,14 +53,15 @@ class PythonCanBus:
         frames: list[bytes] = []
         try:
             while len(frames) < budget and (message := self._bus.recv(0)) is not None:
-                if message.is_fd:
+                if message.is_fd and not self._fd_wanted:
                     self.dropped += 1
                     continue
                 word = message.arbitration_id
                 word |= EXTENDED if message.is_extended_id else 0
                 word |= REMOTE if message.is_remote_frame else 0
                 word |= ERROR if message.is_error_frame else 0
-                frames.append(CAN_FRAME.pack(word, message.dlc, bytes(message.data)))
+                shape = CANFD_FRAME if message.is_fd else CAN_FRAME
+                frames.append(shape.pack(word, message.dlc, bytes(message.data)))
         except can.CanError as error:
             raise OSError(errno.EIO, str(error)) from error
         return frames

@@ -20,7 +20,10 @@ CAN_FRAME = struct.Struct("=IB3x8s")
 EXTENDED = 0x8000_0000  # CAN_EFF_FLAG: 29-bit id
 REMOTE = 0x4000_0000  # CAN_RTR_FLAG
 ERROR = 0x2000_0000  # CAN_ERR_FLAG
+# struct canfd_frame: the same head, whose sixth byte are flags, and up to 64 bytes of data.
+CANFD_FRAME = struct.Struct("=IB3x64s")
 MAX_LENGTH = 8  # bytes of data, classic CAN
+FD_LENGTHS = (*range(1, 9), 12, 16, 20, 24, 32, 48, 64)  # ISO 11898-1: what a CAN FD frame can be long
 DATA = 8  # where the data begin in a struct can_frame
 
 Value: TypeAlias = int | bool | KeyPosition
@@ -215,6 +218,7 @@ class Frame:
     match: tuple[
         tuple[int, int], ...
     ] = ()  # (byte's place, value): what else the id carries is another frame
+    fd: bool = False  # a CAN FD frame; a classic one with this id is another frame, and the other way round
 
     def matches(self, raw: bytes) -> bool:
         """Whether a struct can_frame with this frame's id is this frame, by what stands in its data."""
@@ -237,7 +241,7 @@ class Frame:
 
     def encode(self, values: Mapping[SignalKind, Value], counter: int = 0) -> bytes:
         """The same as a struct can_frame, for a socket."""
-        return pack(self.can_id, self.data(values, counter), extended=self.extended)
+        return pack(self.can_id, self.data(values, counter), extended=self.extended, fd=self.fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,7 @@ class Profile:
         raise LookupError(f"profile {self.name} has no {kind.value}")
 
 
-def pack(can_id: int, data: bytes, *, extended: bool) -> bytes:
-    """A struct can_frame of 16 bytes."""
-    return CAN_FRAME.pack(can_id | (EXTENDED if extended else 0), len(data), data)
+def pack(can_id: int, data: bytes, *, extended: bool, fd: bool = False) -> bytes:
+    """A struct can_frame of 16 bytes, or a struct canfd_frame of 72."""
+    shape = CANFD_FRAME if fd else CAN_FRAME
+    return shape.pack(can_id | (EXTENDED if extended else 0), len(data), data)

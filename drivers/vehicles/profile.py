@@ -15,6 +15,7 @@ from typing import Any, Literal
 from agent.core.types import KeyPosition, SignalKind
 from drivers.vehicles.codec import (
     ALGORITHMS,
+    FD_LENGTHS,
     MAX_LENGTH,
     Bits,
     Checksum,
@@ -116,7 +117,10 @@ def _frame(values: object, where: str) -> Frame:
     else:
         extended = table.flag("extended", default=False)
         can_id = table.whole("id", 0, LARGEST_ID[extended])
-    length = table.whole("length", 1, MAX_LENGTH)
+    fd = table.flag("fd", default=False)
+    length = table.whole("length", 1, FD_LENGTHS[-1] if fd else MAX_LENGTH)
+    if length not in FD_LENGTHS:
+        table.fail("length", f"one of {', '.join(map(str, FD_LENGTHS))} bytes, as CAN FD has them", length)
     period_ms = table.whole("period_ms", 1, 60_000)
     freshness_ms = table.whole("freshness_ms", 2 * period_ms, 600_000)
     fill = table.whole("fill", 0, 0xFF, 0)
@@ -146,6 +150,7 @@ def _frame(values: object, where: str) -> Frame:
         checksum,
         fill,
         match,
+        fd,
     )
 
 
@@ -177,7 +182,7 @@ def _bits(table: Table, length: int, taken: set[int], *, end: bool = False) -> B
         table.fail("order", "little (Intel) or big (Motorola)", order)
     literal: Literal["little", "big"] = "little" if order == "little" else "big"
     bits = Bits(
-        table.whole("start", 0, 8 * MAX_LENGTH - 1),
+        table.whole("start", 0, 8 * FD_LENGTHS[-1] - 1),
         table.whole("length", 1, 8 * MAX_LENGTH),
         literal,
         table.flag("signed", default=False),

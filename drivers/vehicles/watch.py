@@ -11,7 +11,18 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 from agent.core.types import MS, BootNs, CanSignal, Counters, SignalKind
-from drivers.vehicles.codec import CAN_FRAME, ERROR, EXTENDED, REMOTE, Frame, Missing, Profile, Signal, Value
+from drivers.vehicles.codec import (
+    CAN_FRAME,
+    CANFD_FRAME,
+    ERROR,
+    EXTENDED,
+    REMOTE,
+    Frame,
+    Missing,
+    Profile,
+    Signal,
+    Value,
+)
 from drivers.vehicles.tables import ProfileError
 
 # Up to two frames lost between two that came. Ours: openpilot wants exactly one; a full socket may lose some.
@@ -27,6 +38,7 @@ SWITCHED = frozenset({SignalKind.IGNITION, SignalKind.READY})
 
 ID_BITS = {False: 0x7FF, True: 0x1FFF_FFFF}  # linux/can.h CAN_SFF_MASK, CAN_EFF_MASK
 BUS_OFF = 0x40  # linux/can/error.h CAN_ERR_BUSOFF, a bit of an error frame's id
+RESTARTED = 0x100  # CAN_ERR_RESTARTED, likewise: the controller is back after bus-off
 PDU2_PF = 0xF0  # J1939-21: from this PF on the next byte belongs to the PGN, else it is a destination
 
 
@@ -44,6 +56,7 @@ class CompiledProfile:
     def __init__(self, profile: Profile, bus: str) -> None:
         self.name = profile.name
         self.bus_off = False  # an error frame said so; for the owner to see and reset
+        self.controller_changed = False  # an error frame told of the controller's state; likewise
         self._bus = bus
         self._frames = profile.frames
         self._counts: dict[str, int] = {}
@@ -64,6 +77,11 @@ class CompiledProfile:
     def filters(self) -> list[tuple[int, int]]:
         """Id and mask of each frame, for CAN_RAW_FILTER: the kernel then wakes nobody for the rest."""
         return list(dict.fromkeys(_filter(watch.frame) for watch in self._watches.values()))
+
+    @property
+    def fd(self) -> bool:
+        """Whether a frame of it on this bus is a CAN FD frame; if none is, the kernel need not hand any out."""
+        return any(watch.frame.fd for watch in self._watches.values())
 
     def feed(self, frames: Iterable[bytes], at: BootNs) -> list[CanSignal]:
         """Take in frames (struct can_frame each) that were read at ``at``; give what they say that is new.
@@ -99,7 +117,8 @@ class CompiledProfile:
         word = int.from_bytes(key, sys.byteorder)
         if word & ERROR:
             self.bus_off = self.bus_off or bool(word & BUS_OFF)
-            return "error_frame"
+            self.controller_changed = True
+            return "restarted" if word & RESTARTED else "error_frame"
         meaning: _Watch | _Choice | str | None = "remote_frame" if word & REMOTE else self._meaning(word)
         if len(self._known) < MAX_IDS:
             self._known[key] = meaning
@@ -149,6 +168,7 @@ class _Watch:
         self.frame = frame
         self._counts = counts
         self._end = 8 + frame.length
+        self._size = CANFD_FRAME.size if frame.fd else CAN_FRAME.size
         self._slots = tuple(_Slot(signal, frame.length) for signal in frame.signals)
         self._counter = None if frame.counter is None else frame.counter.bits.reader(frame.length)
         self._modulus = 0 if frame.counter is None else 1 << frame.counter.bits.length
@@ -187,8 +207,9 @@ class _Watch:
 
     def _read(self, raw: bytes) -> _Reading | None:
         """What a frame of the right length and checksum says; it depends on nothing but its bytes."""
-        if len(raw) != CAN_FRAME.size or raw[4] != self.frame.length:
-            self._refuse("wrong_length")
+        if len(raw) != self._size or raw[4] != self.frame.length:
+            other = CAN_FRAME.size if self.frame.fd else CANFD_FRAME.size
+            self._refuse("wrong_format" if len(raw) == other else "wrong_length")
             return None
         data, checksum = raw[8 : self._end], self.frame.checksum
         if (
@@ -226,7 +247,7 @@ class _Choice:
         self._watches = watches
 
     def take(self, raw: bytes, at: BootNs) -> Sequence[tuple[_Slot, Value]]:
-        if len(raw) == CAN_FRAME.size:
+        if len(raw) >= CAN_FRAME.size:
             for watch in self._watches:
                 if watch.frame.matches(raw):
                     return watch.take(raw, at)

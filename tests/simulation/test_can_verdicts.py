@@ -6,17 +6,19 @@ on, and ON or RUNNING while it is off, must never be.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 import pytest
 
 from agent.core.state import IgnitionState
-from agent.core.types import SECOND, BootNs
+from agent.core.types import SECOND, BootNs, Observation
 from drivers.vehicles import hyundai_kia, j1939, obd2
 from drivers.vehicles.codec import Profile
 from drivers.vehicles.watch import CompiledProfile
+from tests.can_rig import Paced, PacedLoop
 from tests.core_driver import Core
 from tests.simulation.test_can_recordings import recorded
 
@@ -35,20 +37,42 @@ class Truth:
     verdicts: frozenset[IgnitionState]
 
 
-def verdicts(name: str, profile: Profile, bus: str = "") -> Iterator[tuple[float, IgnitionState]]:
-    """The verdict after each frame, and at the deadlines in between, by the recording's time."""
-    watch = CompiledProfile(profile, "powertrain")
+def verdicts(name: str, profile: Profile, bus: str = "") -> list[tuple[float, IgnitionState]]:
+    """The verdict after each frame, by the recording's time: through the port, at its own pace."""
     core = Core(at_s=START)
     core.start()
-    for at, frame in recorded(name, bus):
-        core.until(BootNs(START * SECOND + at))
-        for signal in watch.feed([frame], core.now):
-            core.see(signal)
-        yield at / SECOND, core.state.ignition.state
+    said: list[tuple[float, IgnitionState]] = []
+
+    def observe(seen: Observation) -> None:
+        core.until(seen.at)
+        core.see(seen)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, PacedLoop)
+        at = 0
+        paced = Paced(loop, profile, observe, BootNs(START * SECOND))
+        try:
+            for at, frame in recorded(name, bus):
+                await paced.until(at / SECOND)
+                await paced.put(frame)
+                core.until(paced.now())
+                said.append((at / SECOND, core.state.ignition.state))
+            # What came last is fresh a while yet: a verdict that waits for its debounce comes.
+            end_s = at / SECOND + 1
+            await paced.until(end_s)
+            core.until(paced.now())
+            said.append((end_s, core.state.ignition.state))
+        finally:
+            paced.close()
+
+    with asyncio.Runner(loop_factory=PacedLoop) as runner:
+        runner.run(main())
+    return said
 
 
 def wrong(
-    said: Iterator[tuple[float, IgnitionState]], truths: list[Truth], lag_s: float = LAG_S
+    said: Iterable[tuple[float, IgnitionState]], truths: list[Truth], lag_s: float = LAG_S
 ) -> list[tuple[float, IgnitionState]]:
     """What was said that is right neither now nor within the lag before."""
     found = []
@@ -70,9 +94,9 @@ def truth(since: float, *allowed: IgnitionState) -> Truth:
 @pytest.mark.parametrize("bus", ["can0", "can1"])
 def test_an_electric_car_off_ready_and_off(bus: str) -> None:
     """START pressed is a wish; ready is ON, and without an engine never RUNNING by engine speed."""
-    said = list(verdicts("kona-ev-off-ready-off.log", hyundai_kia(), bus))
+    said = verdicts("kona-ev-off-ready-off.log", hyundai_kia(), bus)
     # 2.09 to 3.00 s: START is pressed. Electric cars do not crank, but the switch says "start".
-    assert wrong(iter(said), [truth(0, OFF), truth(2.05, CRANKING), truth(2.95, ON), truth(8.8, OFF)]) == []
+    assert wrong(said, [truth(0, OFF), truth(2.05, CRANKING), truth(2.95, ON), truth(8.8, OFF)]) == []
     assert {OFF, ON} <= {verdict for _, verdict in said}
 
 
@@ -84,8 +108,8 @@ def test_a_bus_that_is_awake_is_not_on(bus: str) -> None:
 
 def test_a_start_by_answers_to_another_devices_questions() -> None:
     """0 rpm before the start decides nothing; 294 rpm is a crank; then it runs to the end."""
-    said = list(verdicts("vag-obd-start.log", obd2()))
-    assert wrong(iter(said), [truth(0, ON), truth(2.6, CRANKING), truth(3.5, RUNNING)]) == []
+    said = verdicts("vag-obd-start.log", obd2())
+    assert wrong(said, [truth(0, ON), truth(2.6, CRANKING), truth(3.5, RUNNING)]) == []
     assert {CRANKING, RUNNING} <= {verdict for _, verdict in said}
     running = [verdict is RUNNING for at, verdict in said if at > 10]
     assert sum(running) > len(running) * 0.9
@@ -97,7 +121,7 @@ def test_an_engine_that_stops_while_driving_is_not_off() -> None:
 
 
 def test_an_idling_engine_is_running_throughout() -> None:
-    said = list(verdicts("j1939-idling.log", j1939()))
+    said = verdicts("j1939-idling.log", j1939())
     assert {verdict for at, verdict in said if at > LAG_S} == {RUNNING}
 
 

@@ -9,6 +9,7 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from drivers.ports.python_can import PythonCanBus
 from drivers.ports.socketcan import RawBus
 from drivers.vehicles import vw_mqb
 from drivers.vehicles.codec import ERROR, Value, pack
-from drivers.vehicles.watch import BUS_OFF, CompiledProfile
+from drivers.vehicles.watch import BUS_OFF, RESTARTED, CompiledProfile
 from simulator.can_hub import CanHub
 from tests.can_rig import Clock, Seen, port_on_hub, until
 
@@ -131,6 +132,65 @@ def test_bus_off_is_down(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_controller_that_is_bus_off_is_down_until_it_is_restarted(tmp_path: Path) -> None:
+    """An error frame tells; the bus is not taken again before the kernel says that the controller is back."""
+    links = [CanLink(listen_only=True, state="error-active", restart_ms=100)]
+
+    async def main() -> None:
+        path, seen = tmp_path / "can", Seen()
+        compiled = CompiledProfile(PROFILE, "powertrain")
+
+        def open_linked() -> BusHandle:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            sock.connect(str(path))
+            return RawBus(sock, lambda: links[-1])
+
+        async with CanHub(path) as hub:
+            port = CanPort("powertrain", open_linked, compiled, seen, Clock())
+            port.start()
+            await until(lambda: bool(hub.members))
+            links.append(
+                CanLink(listen_only=True, state="bus-off", restart_ms=100, tx_errors=0, rx_errors=255)
+            )
+            with structlog.testing.capture_logs() as logs:
+                hub.send(pack(ERROR | BUS_OFF, bytes(8), extended=False))
+                await until(lambda: port.counters.values["down"] >= 2)
+            said = [line for line in logs if line["event"] == "can.controller"]
+            assert [(line["state"], line["rx"]) for line in said] == [("bus-off", 255)]
+            assert any("comes back in 100 ms" in line.get("error", "") for line in logs)
+            assert states(seen) == [BusState.ACTIVE, BusState.DOWN]
+            links.append(CanLink(listen_only=True, state="error-active", restart_ms=100))
+            await until(lambda: bool(hub.members))
+            hub.send(pack(ERROR | RESTARTED, bytes(8), extended=False))
+            await until(lambda: port.counters.values.get("restarted") == 1)
+            assert states(seen) == [BusState.ACTIVE, BusState.DOWN, BusState.ACTIVE]
+            assert port.counters.values["bus_off"] == 1
+            port.close()
+
+    asyncio.run(main())
+
+
+def test_two_buses_say_each_its_own(tmp_path: Path) -> None:
+    """The key on one bus, the engine on the other; a frame on the wrong one is counted there."""
+    profile = replace(PROFILE, frames=(KLEMMEN, replace(MOTOR, bus="drive")))
+
+    async def main() -> None:
+        async with (
+            port_on_hub(tmp_path / "one", profile) as (one, port, seen, _),
+            port_on_hub(tmp_path / "two", profile, bus="drive") as (two, _, other, _),
+        ):
+            for counter in range(3):
+                one.send(terminals(KeyPosition.ON, counter))
+                one.send(MOTOR.encode({SignalKind.ENGINE_SPEED: 800}, counter))
+                two.send(MOTOR.encode({SignalKind.ENGINE_SPEED: 900}, counter))
+            await seen.until(lambda: (SignalKind.IGNITION, KeyPosition.ON) in signals(seen))
+            await other.until(lambda: (SignalKind.ENGINE_SPEED, 900) in signals(other))
+            await until(lambda: port.counters.values.get("wrong_bus") == 3)
+            assert SignalKind.ENGINE_SPEED not in dict(signals(seen))
+
+    asyncio.run(main())
+
+
 def test_a_busy_bus_is_read_in_batches(tmp_path: Path) -> None:
     """The first frame at once; what comes within drain_ms after it in one go."""
 
@@ -218,20 +278,63 @@ def test_an_interface_that_is_set_wrong_is_refused(tmp_path: Path, link: CanLink
     asyncio.run(main())
 
 
+PORTS = Path(can_port.__file__).parent
+HOLD_A_BUS = ("can.py", "socketcan.py", "python_can.py")
+BUS_MODULES = {"can", "drivers.ports.can", "drivers.ports.socketcan", "drivers.ports.python_can"}
+
+
+def names(source: str) -> set[str]:
+    """Every name and attribute that a source reaches, and every one that it imports."""
+    nodes = list(ast.walk(ast.parse(source)))
+    found = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    found |= {node.id for node in nodes if isinstance(node, ast.Name)}
+    return found | {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def reaches_a_bus(source: str) -> bool:
+    nodes = list(ast.walk(ast.parse(source)))
+    modules = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return any(m is not None and (m in BUS_MODULES or m.startswith("can.")) for m in modules)
+
+
 def test_nothing_that_holds_a_bus_can_send() -> None:
     """No attribute or import of the code that the daemon has around a bus leads to a frame on it."""
-    here = Path(can_port.__file__).parent
-    for name in ("can.py", "socketcan.py", "python_can.py"):
-        nodes = list(ast.walk(ast.parse((here / name).read_text())))
-        reached = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-        reached |= {node.id for node in nodes if isinstance(node, ast.Name)}
-        reached |= {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+    for name in HOLD_A_BUS:
+        reached = names((PORTS / name).read_text())
         assert not reached & SENDS, name
         assert "getattr" not in reached, f"{name}: what it reaches cannot be read from the source"
-    # The one module that can send, for rigs, is python-can's to find; nothing of the agent imports it.
+
+
+def test_nothing_that_is_given_a_bus_sends_on_it() -> None:
+    """Whoever imports a port or python-can reaches no way to send; and nobody else opens a bus."""
+    words = {word for word in SENDS if word.startswith(("send", "transmit"))}
+    users = []
     for folder in ("agent", "drivers", "sync"):
-        for path in (here.parents[1] / folder).rglob("*.py"):
-            assert path.name == "simcan.py" or "ports.simcan" not in path.read_text(), path
+        for path in (PORTS.parents[1] / folder).rglob("*.py"):
+            source = path.read_text()
+            if path.name == "simcan.py":  # for rigs; python-can finds it by its entry point
+                continue
+            assert "ports.simcan" not in source, path
+            assert path.name == "socketcan.py" or "AF_CAN" not in names(source), path
+            if reaches_a_bus(source):
+                users.append(path.name)
+                assert not names(source) & words, path
+    assert {"__main__.py", "cli.py", "can.py", "python_can.py"} <= set(users)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bus.send(b'')",
+        "x = bus.send_periodic",
+        "from can import send",
+        "self._sock.sendmsg([b''])",
+        "os.write(fd, b)",
+    ],
+)
+def test_a_planted_way_to_send_is_found(line: str) -> None:
+    assert names((PORTS / "can.py").read_text() + f"\ndef planted(bus):\n    {line}\n") & SENDS
 
 
 def test_the_port_transmits_nothing(tmp_path: Path) -> None:
