@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from agent import logs  # before anything that imports structlog
 from agent.bay import DockBay, Link
 from agent.blackbox import FOLDER, BlackBox
+from agent.can_desk import CanDesk
 from agent.clock import boot_now
 from agent.config import Can, Config, ConfigError, Dock, Keeper, Sync, load
 from agent.contractors import FILE as CONTRACTORS
@@ -131,6 +132,7 @@ class Builder:
             },
             docking,
             self._desk(around),
+            self._can_desk(buses).verbs(),
         )
 
     # --- the tablet ---
@@ -254,6 +256,11 @@ class Builder:
         compiled = CompiledProfile(profile, can.name)
         open_bus = opener(can.interface, can.channel, compiled)
         return CanPort(can.name, open_bus, compiled, self._hooks.observe, boot_now, bitrate=can.bitrate)
+
+    def _can_desk(self, buses: Mapping[str, CanPort]) -> CanDesk:
+        listened = {name: bus.filters for name, bus in buses.items()}
+        fd = {name: bus.fd for name, bus in buses.items()}
+        return CanDesk(self._settings.can, listened, fd, self._hooks.record, boot_now)
 
     # --- the queue and its way to the fleet ---
 

@@ -108,6 +108,9 @@ class Can(Section, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=5000, le=1_000_000)] | None,
         _doc("What the bus runs at, in bit/s; an interface set to another is refused."),
     ] = None
+    record: Annotated[
+        bool, _doc("Let root record this bus with `ivmactl can record`; on only while an engineer needs it.")
+    ] = False
 
 
 class Vehicle(Section, frozen=True, kw_only=True):

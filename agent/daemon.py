@@ -114,6 +114,7 @@ class Daemon:
                 **(trace.verbs() if trace else {}),
                 **(self._docking.verbs() if self._docking else {}),
                 **(self._desk.verbs() if self._desk else {}),
+                **self._parts.verbs,
             },
             group=group_id(config.settings.control.group),
             audited=self._audited,

@@ -12,7 +12,7 @@ import functools
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import structlog
@@ -186,6 +186,7 @@ class Parts:
     sections: Mapping[str, Section]  # what parts say of themselves in `ivmactl status`
     docking: Docking | None = None  # pairing and testing docks
     desk: Desk | None = None  # permits, short codes, the override
+    verbs: Mapping[str, Any] = field(default_factory=dict)  # what else the control socket offers
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,6 +250,30 @@ DOCK_TESTED = RecordKind(
     ),
 )  # fmt: skip
 
+CAN_RECORDING = RecordKind(
+    "can.recording", Stream.AUDIT, 1,
+    "Account for every recording of a vehicle's bus, which can tell where a person drove and how.", YEAR,
+    (
+        _text("bus", "configured name of the bus"),
+        _text("scope", "profile: the frames that the agent listens for; all: every frame"),
+        _count("seconds", "how long it may last", "s"),
+        _count("size", "how large it may become", "B"),
+        _count("uid", "numeric user of the peer, from the kernel"),
+    ),
+)  # fmt: skip
+
+CAN_RECORDED = RecordKind(
+    "can.recorded", Stream.AUDIT, 1,
+    "Show what became of a recording of a vehicle's bus; without it the recording was broken off.", YEAR,
+    (
+        _text("bus", "configured name of the bus"),
+        _count("frames", "frames that it holds"),
+        _count("size", "its length", "B"),
+        _count("dropped", "frames that were lost while it was made"),
+        _count("uid", "numeric user of the peer, from the kernel"),
+    ),
+)  # fmt: skip
+
 # --- use without proof ---
 
 GRANT_CHANGED = RecordKind(

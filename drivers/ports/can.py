@@ -88,6 +88,15 @@ class CanPort:
         dropped = self._counts["dropped"] + (self._bus.dropped if self._bus else 0)
         return Counters({**self._profile.counters.values, **self._counts, "dropped": dropped})
 
+    @property
+    def filters(self) -> list[tuple[int, int]]:
+        """Id and mask of each frame that it listens for."""
+        return self._profile.filters()
+
+    @property
+    def fd(self) -> bool:
+        return self._profile.fd
+
     def start(self) -> None:
         """Open the bus on the running loop; it is opened again whenever it goes down."""
         try:

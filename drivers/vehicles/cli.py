@@ -27,7 +27,7 @@ _LINE = re.compile(r"\((?P<s>\d+\.\d+)\) (?P<bus>\S+) (?P<id>[0-9A-Fa-f]{3,8})#(
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """The verb with its parsers."""
+    """The verbs `vehicle` and `can` with their parsers."""
     vehicle = commands.add_parser("vehicle", help="vehicle profiles: check one, or find the one that fits")
     verbs = vehicle.add_subparsers(required=True, metavar="WHAT")
     check = verbs.add_parser(
@@ -42,6 +42,9 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     detect.add_argument("--log", type=Path, metavar="FILE", help="a candump log instead of a bus")
     detect.add_argument("--bus", metavar="NAME", help="of a log with several buses, only this one")
     detect.set_defaults(run=_detect, connect=_nobody)
+    from drivers import can_cli  # it uses ``find``
+
+    can_cli.add(commands, common)
 
 
 def _nobody(_path: Path, user: str | None = None) -> contextlib.AbstractContextManager[None]:

@@ -80,7 +80,7 @@ class CompiledProfile:
 
     @property
     def fd(self) -> bool:
-        """Whether a frame of it on this bus is a CAN FD frame; if none is, the kernel need not hand any out."""
+        """Whether a frame of it on this bus is a CAN FD one; if none is, the kernel need not hand any out."""
         return any(watch.frame.fd for watch in self._watches.values())
 
     def feed(self, frames: Iterable[bytes], at: BootNs) -> list[CanSignal]:

@@ -40,6 +40,7 @@ def test_every_verb_and_option_is_documented() -> None:
         "permit",
         "override",
         "vehicle",
+        "can",
     }
     for name, verb in verbs.items():
         assert f"\n| `{name}`" in TEXT
