@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from agent import logs  # before anything that imports structlog
 from agent.bay import DockBay, Link
 from agent.blackbox import FOLDER, BlackBox
+from agent.calibration import Calibration
 from agent.can_desk import CanDesk
 from agent.clock import boot_now
 from agent.config import Can, Config, ConfigError, Dock, Keeper, Sync, load
@@ -91,6 +92,7 @@ class Builder:
         except ValueError as error:
             raise StartError(f"{config.settings.paths.boot_id}: {error}") from None
         self._hooks = hooks
+        self._calibration = Calibration(config.state_dir, hooks.record, boot_now)
         self._system_bus: Bus | None = None
         self._udev: Udev | None = None
         self._trace = trace
@@ -129,10 +131,11 @@ class Builder:
                 "guard": guard.status,
                 "power_actions": power.status,
                 "sync": sync_status,
+                "calibration": self._calibration.status,
             },
             docking,
             self._desk(around),
-            self._can_desk(buses).verbs(),
+            {**self._can_desk(buses).verbs(), **self._calibration.verbs()},
         )
 
     # --- the tablet ---
@@ -193,7 +196,11 @@ class Builder:
 
     def _docks(self) -> tuple[DockBay, Docking]:
         """The configured docks and the paired ones; a pairing that is bad is recorded and left out."""
-        bay = DockBay(lambda docks: self._link(docks, bay.observed), self._hooks.observe)
+
+        def observe(seen: Observation) -> None:
+            self._hooks.observe(self._calibration.applied(seen))
+
+        bay = DockBay(lambda docks: self._link(docks, bay.observed), observe)
         for dock in self._settings.dock:
             try:
                 bay.put_in(dock)

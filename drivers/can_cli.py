@@ -9,12 +9,12 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from agent.core.types import SECOND, BootNs
 from drivers.can_listen import Heard, listen
 from drivers.ports.can import EVERY_FRAME
-from drivers.vehicles.cli import find
+from drivers.vehicles.cli import Agent, find
 from drivers.vehicles.codec import CAN_FRAME, ERROR, EXTENDED
 from drivers.vehicles.tables import ProfileError
 from drivers.vehicles.watch import CompiledProfile
@@ -26,10 +26,6 @@ NOTICE = (
     "Raw frames can tell where a person drove and how. Keep the file as personal data, use it for\n"
     "the purpose that was recorded, and delete it."
 )
-
-
-class Agent(Protocol):
-    def ask(self, verb: str, reason: str | None, args: dict[str, object]) -> Any: ...
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:

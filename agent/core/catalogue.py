@@ -250,6 +250,23 @@ DOCK_TESTED = RecordKind(
     ),
 )  # fmt: skip
 
+CALIBRATED = RecordKind(
+    "vehicle.calibrated", Stream.AUDIT, 1,
+    "Show by what the dock's voltage is corrected, since when, and who measured it.", YEAR,
+    (
+        _text("dock", "name of the dock on this tablet", DEVICE),
+        _text("step", "rest, load or undo"),
+        _count("offset_mv", "added to the dock's voltage", "mV"),
+        _count("cable_mohm", "resistance of the cable, whose drop is added", "mOhm"),
+        _count("offset_before_mv", "what it was", "mV"),
+        _count("cable_before_mohm", "what it was", "mOhm"),
+        _count("dock_mv", "what the dock measured", "mV"),
+        _count("tablet_ma", "the tablet's current", "mA", optional=True),
+        _count("meter_mv", "what the installer's meter said", "mV", optional=True),
+        _count("uid", "numeric user of the peer, from the kernel"),
+    ),
+)  # fmt: skip
+
 CAN_RECORDING = RecordKind(
     "can.recording", Stream.AUDIT, 1,
     "Account for every recording of a vehicle's bus, which can tell where a person drove and how.", YEAR,

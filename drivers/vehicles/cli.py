@@ -1,4 +1,4 @@
-"""`ivmactl vehicle check | detect`: profiles, for whoever fits a tablet. It listens and never sends."""
+"""`ivmactl vehicle check | detect | calibrate`, for whoever fits a tablet. It listens and never sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agent.core.types import BootNs
 from drivers import registry
@@ -42,9 +42,23 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     detect.add_argument("--log", type=Path, metavar="FILE", help="a candump log instead of a bus")
     detect.add_argument("--bus", metavar="NAME", help="of a log with several buses, only this one")
     detect.set_defaults(run=_detect, connect=_nobody)
+    calibrate = verbs.add_parser(
+        "calibrate", parents=[common], help="correct the dock's voltage by an installer's meter; root"
+    )
+    step = calibrate.add_mutually_exclusive_group(required=True)
+    step.add_argument("--rest", type=float, metavar="V", help="meter at the battery, engine and loads off")
+    step.add_argument(
+        "--load", type=float, metavar="V", help="the same with the tablet charging; after --rest"
+    )
+    step.add_argument("--undo", action="store_true", help="believe the dock's own voltage again")
+    calibrate.set_defaults(run=_calibrate)
     from drivers import can_cli  # it uses ``find``
 
     can_cli.add(commands, common)
+
+
+class Agent(Protocol):
+    def ask(self, verb: str, reason: str | None, args: dict[str, object]) -> Any: ...
 
 
 def _nobody(_path: Path, user: str | None = None) -> contextlib.AbstractContextManager[None]:
@@ -118,6 +132,30 @@ def _described(profile: Profile) -> dict[str, object]:
             for frame in profile.frames
         ],
     }
+
+
+# --- calibrate ------------------------------------------------------------------------------------
+
+
+def _calibrate(client: Agent, options: argparse.Namespace) -> int:
+    args: dict[str, object] = {"undo": True}
+    for name in ("rest", "load"):
+        volts = getattr(options, name)
+        if volts is not None:
+            if not 0 < volts < 100:
+                return _failed(f"--{name}: expected volts, such as 12.64, came {volts}")
+            args = {f"{name}_mv": round(volts * 1000)}
+    said = client.ask("vehicle.calibrate", options.reason, args)
+    if options.json:
+        print(json.dumps(said))
+        return OK
+    print(
+        f"{said['dock']}: it says {said['dock_mv'] / 1000:.2f} V, taken for {said['shown_mv'] / 1000:.2f} V: "
+        f"offset {said['offset_mv']} mV, cable {said['cable_mohm']} mOhm"
+    )
+    if options.rest is not None:
+        print("now let the tablet charge from low, measure again, and give --load")
+    return OK
 
 
 # --- detect ---------------------------------------------------------------------------------------
