@@ -19,7 +19,7 @@ from agent import clock
 from agent.blackbox import BlackBox
 from agent.boot_timer import BootTimer
 from agent.config import Config, ConfigError, Keeper
-from agent.control import ControlServer
+from agent.control import ControlServer, Verb
 from agent.core import catalogue
 from agent.core.state import State
 from agent.core.types import Effects, Observation
@@ -115,6 +115,7 @@ class Daemon:
                 **(self._docking.verbs() if self._docking else {}),
                 **(self._desk.verbs() if self._desk else {}),
                 **self._parts.verbs,
+                "availability": Verb(lambda _args: self._life.availability.told_at(clock.boot_now())),
             },
             group=group_id(config.settings.control.group),
             audited=self._audited,

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import structlog
 
 from agent import memory
+from agent.availability import Availability
 from agent.core import catalogue, machine
 from agent.core.grants import NOTHING_KNOWN
 from agent.core.policy import Policy
@@ -253,9 +254,10 @@ class Life:
             run=self._run,
             marker=marker,
             now=now,
-            watchers=watchers,
+            watchers=[*watchers, self._measure],
             emergency=self._emergency,
         )
+        self.availability = Availability()
         self.store: dict[str, object] = {"ok": True, "detail": ""}  # as `ivmactl status` shows it
         self._identity = identity
         self._marker = marker
@@ -279,6 +281,8 @@ class Life:
         await parts.power.start()
         if parts.bus is not None:
             parts.bus.start()
+        cold = decoded is None or decoded.boot_id != self._identity.boot_id
+        self.availability.begin(self._now(), cold=cold)
         runtime.arm_with(self._timer(runtime.deadline))
         started = Started(
             self._now(), self._identity.boot_id, remembered, greeting.lease,
@@ -302,7 +306,9 @@ class Life:
         if self._open:
             at = self._now()
             stopped = catalogue.AGENT_STOPPED.make(at, reason=reason)
-            self.commit([stopped], machine.last_words(runtime.state, at))
+            shifts = self.availability.end(at)
+            last = [stopped] if shifts is None else [shifts.record(at), stopped]
+            self.commit(last, machine.last_words(runtime.state, at))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(runtime.settle(), CLOSE_S)
         await parts.guard.close()
@@ -341,6 +347,10 @@ class Life:
         """Commit a record that no decision depends on."""
         self._noted(record)
         self.commit([record], None)
+
+    def _measure(self, _observation: Observation, state: State, _effects: Effects) -> None:
+        if (over := self.availability.see(state)) is not None:
+            self.note(over.record(state.now))
 
     def _run(self, effect: Effect) -> None:
         if isinstance(effect, KeepGrant) and effect.hurried and not effect.kept:

@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from agent.cli import dock, permit, records, show, trace, watch
+from agent.cli import availability, dock, permit, records, show, trace, watch
 from agent.cli.client import DEFAULT_SOCKET, OK, PROTOCOL, SERVICE_USER, Client, ClientError
 
 GROUP = "ivma.cli"  # of entry points: functions that add a verb
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"the user that the agent runs as [$IVMA_USER, else {SERVICE_USER}]",
     )
     commands = top.add_subparsers(required=True, metavar="VERB")
-    for group in (show, records, watch, trace, dock, permit):
+    for group in (show, availability, records, watch, trace, dock, permit):
         group.add(commands, common)
     # What needs a driver is offered by the drivers: this package does not know them.
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):

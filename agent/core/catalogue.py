@@ -149,6 +149,23 @@ POWER_SAMPLE = RecordKind(
     ),
 )  # fmt: skip
 
+AVAILABILITY = RecordKind(
+    "availability.day", Stream.STATE, 1,
+    "Measure what officers wait for and what keeps the tablet from them. Sums over a day at most; those of "
+    "several records add up.", QUARTER,
+    (
+        _count("period_s", "boot time that it covers", "s"),
+        _count("shifts", "times that the ignition was switched on"),
+        _count("shift_s", "time with the ignition on", "s"),
+        _count("usable_s", "of that with the tablet usable", "s"),
+        _count("first_uses", "shifts in which it became usable"),
+        _count("first_use_ms", "from ignition on to usable, their sum", "ms"),
+        _count("first_use_max_ms", "and the longest", "ms"),
+        _count("unused", "shifts that ended before it was usable"),
+        _text("causes", "seconds not usable by cause, as JSON"),
+    ),
+)  # fmt: skip
+
 AGENT_STARTED = RecordKind(
     "agent.started", Stream.AUDIT, 1,
     "Account for every time the agent was not running.", YEAR,

@@ -31,6 +31,7 @@ def test_every_verb_and_option_is_documented() -> None:
     assert verbs.keys() == {
         "status",
         "why",
+        "availability",
         "events",
         "queue",
         "watch",
