@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from agent.core import machine
+from agent.core.battery import REFERENCE_C, limits_at
 from agent.core.policy import Policy
 from agent.core.state import IgnitionState, PowerMode, TetherState, initial
 from agent.core.types import MINUTE, MS, SECOND, BootNs, KeyPosition, Observation
@@ -235,7 +236,7 @@ def limits(policy: Policy) -> Limits:
         drain_ns=power.drain_s * SECOND,
         cut_ns=power.cut_s * SECOND,
         filter_ns=power.filter_s * SECOND,
-        act_mv=power.act_mv,
+        act_mv=limits_at(power, REFERENCE_C).act_mv,
         act_ns=power.act_s * SECOND,
         warn_ns=power.warn_s * SECOND,
         hard_floor_percent=power.hard_floor_percent,

@@ -96,7 +96,7 @@ def _standing(state: State, policy: Policy) -> int:
     times: list[int] = [
         *tether_.standing(state.tether, policy.tether),
         *ignition_calm.standing(state.ignition, policy.ignition),
-        *power_.standing(state.power, policy.power),
+        *power_.standing(state.power, state.now, policy),
         *lease.standing(state, policy),
         *grants_.standing(state.grants, state.tether, policy.grants),
     ]

@@ -8,6 +8,7 @@ from agent.core import grant_words, hints, ignition_evidence, tether
 from agent.core import power as power_
 from agent.core.ignition_words import crank_open
 from agent.core.policy import DockBit, Policy
+from agent.core.power_energy import WH_UJ
 from agent.core.state import Grants, Ignition, Power, State, Tether, TetherState
 from agent.core.types import MS, SECOND, BootNs, Decision, Evidence
 
@@ -179,6 +180,7 @@ def _power(power: Power, ignition: Ignition, policy: Policy, now: BootNs) -> dic
         "dock_mv": None if last is None else last.dock_mv,
         "tablet_ma": None if last is None else last.tablet_ma,
         "tablet_percent": None if tablet is None else tablet.percent,
-        "shedding": power.shedding,
+        "shedding": power.shedding or power.hot,
+        "energy_mwh": None if since is None else power.spent_uj * 1000 // WH_UJ,
         "run_on_ms_left": None if since is None else _ms(since + policy.power.run_on_s * SECOND - now),
     }

@@ -12,6 +12,7 @@ from agent.core import ignition as ignition_
 from agent.core import lease as lease_
 from agent.core import outputs as outputs_
 from agent.core import power as power_
+from agent.core import power_energy as energy
 from agent.core import requests as requests_
 from agent.core import tether as tether_
 from agent.core.calm import due_at, refreshed, settled
@@ -109,6 +110,9 @@ def last_words(state: State, at: BootNs) -> Remembered:
         decision=state.decision,
         run_on_since=power.run_on_since,
         shutdown_requested=power.mode is PowerMode.POWERING_OFF,
+        spent_uj=power.spent_uj,
+        modelled_uj=power.modelled_uj,
+        counted_at=power.counted_at,
         grants=state.grants.memory,
     )
 
@@ -146,6 +150,8 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
                 effects.append(Lock(state.decision, state.tether.decision))
             return state
         case SleepSignal(starting=True):
+            power = energy.modelled(state.power, now, policy.power)
+            state = evolve(state, power=power)
             return evolve(state, asleep_until=BootNs(now + policy.tether.sleep_timeout_s * SECOND))
         case SleepSignal(starting=False):
             if state.asleep_until is None:
@@ -192,7 +198,8 @@ def _guard_heard(state: State, obs: GuardState, effects: list[Effect]) -> State:
 
 def _wake(state: State, policy: Policy, effects: list[Effect]) -> State:
     awake_until = BootNs(state.now + policy.power.resume_awake_s * SECOND)
-    power = evolve(state.power, resumed=True, not_before=max(state.power.not_before, awake_until))
+    power = energy.modelled(state.power, state.now, policy.power, asleep=True)
+    power = evolve(power, resumed=True, not_before=max(state.power.not_before, awake_until))
     power = power_.announce(power, "online", effects)
     effects.append(Prove())  # a dock that kept its session would else be asked when it is next due
     tether = tether_.forget(state.tether, state.now, policy.tether)

@@ -11,16 +11,12 @@ import enum
 from dataclasses import dataclass
 from typing import Annotated
 
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What a policy value means, its unit, where the default comes from, and its limits, both included."""
-
-    doc: str
-    unit: str
-    source: str
-    ge: int | None = None
-    le: int | None = None
+from agent.core.battery import REFERENCE_C, limits_at
+from agent.core.bounds import DAY_S, HOUR_S
+from agent.core.bounds import Bounds as Bounds
+from agent.core.power_policy import Chemistry as Chemistry
+from agent.core.power_policy import PowerPolicy as PowerPolicy
+from agent.core.power_policy import RunOnEnd as RunOnEnd
 
 
 class DockBit(enum.StrEnum):
@@ -44,10 +40,6 @@ class HintUse(enum.StrEnum):
     REPORT = "report"  # it is shown, and a contradiction to proof is reported
     RESTRICT = "restrict"  # and its lasting word "out" restricts, whatever else is proved
     ALLOW = "allow"  # and its word "in" stands for proof; for control lines only
-
-
-HOUR_S = 3600
-DAY_S = 24 * HOUR_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,75 +207,6 @@ class IgnitionPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class PowerPolicy:
-    """Run-on, low voltage and shutdown. The defaults are for a 12 V lead-acid system."""
-
-    run_on_s: Annotated[
-        int, Bounds("Ignition off for this long ends use and suspends.", "s", "ours", 2, DAY_S)
-    ] = 900
-    max_s: Annotated[
-        int, Bounds("Ignition off for this long powers off.", "s", "Havis ChargeGuard 2 h", 4, 30 * DAY_S)
-    ] = 2 * HOUR_S
-    unknown_s: Annotated[
-        int,
-        Bounds(
-            "Ignition unknown for this long, not charging, starts a run-on.", "s", "2-behaviour", 2, HOUR_S
-        ),
-    ] = 120
-    resume_awake_s: Annotated[
-        int, Bounds("Awake for at least this long after a resume.", "s", "ours", 1, HOUR_S)
-    ] = 60
-    retry_s: Annotated[
-        int,
-        Bounds("A suspend or power-off that came to nothing is tried again after this.", "s", "ours", 5, 600),
-    ] = 60
-    suspend_drain_s: Annotated[
-        int, Bounds("Time to send what is queued before a suspend.", "s", "ours", 0, 60)
-    ] = 5
-    drain_s: Annotated[
-        int,
-        Bounds(
-            "Time to send what is queued before a power-off.", "s",
-            "ours; a 60 s supply must be done by 40 s", 0, 120,
-        ),
-    ] = 15  # fmt: skip
-    cut_s: Annotated[
-        int, Bounds("The dock cuts power this long after the power-off request.", "s", "ours", 5, 600)
-    ] = 30
-    filter_s: Annotated[
-        int, Bounds("Time constant of the voltage filter.", "s", "ours; openpilot 45 s", 0, 300)
-    ] = 10
-    warn_mv: Annotated[
-        int, Bounds("Below this: shed, and take no vehicle power while in use.", "mV", "ours", 10_500, 30_000)
-    ] = 12_000
-    warn_s: Annotated[int, Bounds("For this long.", "s", "2-behaviour; M4-ATX a minute", 1, HOUR_S)] = 60
-    act_mv: Annotated[
-        int,
-        Bounds("Below this, ignition off: power off.", "mV", "ours; Havis cuts at 11 V", 10_500, 30_000),
-    ] = 11_500
-    act_s: Annotated[int, Bounds("For this long.", "s", "TREK VPM low delay 30 s", 1, HOUR_S)] = 30
-    restore_mv: Annotated[
-        int, Bounds("At or above this shedding ends.", "mV", "2-behaviour", 11_000, 32_000)
-    ] = 13_200
-    restore_s: Annotated[int, Bounds("For this long.", "s", "2-behaviour; Victron 30 s", 1, HOUR_S)] = 30
-    floor_percent: Annotated[
-        int, Bounds("Tablet battery at or below this ends a run-on.", "%", "ours", 1, 90)
-    ] = 15
-    hard_floor_percent: Annotated[
-        int, Bounds("Tablet battery at or below this powers off, whatever ignition says.", "%", "ours", 0, 50)
-    ] = 5
-    floor_s: Annotated[int, Bounds("For this long, discharging.", "s", "ours", 0, 600)] = 10
-    locked_off_s: Annotated[
-        int,
-        Bounds(
-            "Locked for this long without a break, and no fresh source says ON: power off. 0: never; "
-            "else 60 at least.", "s", "ours; off, because a tablet that is off cannot report", 0, 30 * DAY_S,
-        ),
-    ] = 0  # fmt: skip
-    sample_s: Annotated[int, Bounds("Least time between two power samples.", "s", "ours", 1, HOUR_S)] = 10
-
-
-@dataclass(frozen=True, slots=True)
 class LeasePolicy:
     """For how long use is lent, and what holds while there is no guard to take it back."""
 
@@ -354,13 +277,17 @@ class Policy:
 
     tether: TetherPolicy = TetherPolicy()
     ignition: IgnitionPolicy = IgnitionPolicy()
-    power: PowerPolicy = PowerPolicy()
+    power: PowerPolicy = PowerPolicy()  # noqa: RUF009 - frozen, as those of this module
     lease: LeasePolicy = LeasePolicy()
     grants: GrantPolicy = GrantPolicy()
 
 
 LOCKED_OFF_LEAST_S = 60  # ours
 HYSTERESIS_MV = 500  # least distance between acting and restoring (2-behaviour)
+LEAST_MV_12 = 10_500  # Victron cuts at 10.5 V; below the 11 V of a charge guard nothing can be acted on
+CHARGING_MV_24 = 26_000  # ours: twice 13.0 V
+CHARGING_MV_LIFEPO4 = 13_700  # ours: above its resting voltage when full, 13.4 to 13.6 V
+HARD_CUT_LEAST_S = 5  # ours: to notice, announce and commit
 
 
 def problems(policy: Policy) -> list[str]:
@@ -368,9 +295,6 @@ def problems(policy: Policy) -> list[str]:
     rules = (
         ("tether", "ride_through_ms", "status_fresh_ms", 0),
         ("tether", "crank_ride_through_ms", "ride_through_ms", 0),
-        ("power", "warn_mv", "act_mv", 1),
-        ("power", "restore_mv", "act_mv", HYSTERESIS_MV),
-        ("power", "restore_mv", "warn_mv", 1),
         ("power", "max_s", "run_on_s", 1),
         ("power", "floor_percent", "hard_floor_percent", 1),
         ("grants", "slice_s", "lead_s", 1),
@@ -385,6 +309,7 @@ def problems(policy: Policy) -> list[str]:
                 f"`policy.{section}.{high}` is {getattr(values, high)}: it must be at least {least}, "
                 f"because `policy.{section}.{low}` is {getattr(values, low)}"
             )
+    found += _supply_problems(policy)
     if 0 < policy.power.locked_off_s < LOCKED_OFF_LEAST_S:
         found.append(
             f"`policy.power.locked_off_s` is {policy.power.locked_off_s}: it must be 0 (never) or at least "
@@ -400,4 +325,44 @@ def problems(policy: Policy) -> list[str]:
         found.append("`policy.tether.required` is empty: name at least one of seated, mated, locked")
     if len(set(policy.tether.required)) < len(policy.tether.required):
         found.append("`policy.tether.required` names a bit twice")
+    return found
+
+
+def _supply_problems(policy: Policy) -> list[str]:
+    """What does not fit the vehicle's battery or the supply's class."""
+    power, charging_mv = policy.power, policy.ignition.charging_mv
+    found = []
+    if power.system_v not in (12, 24):
+        return [f"`policy.power.system_v` is {power.system_v}: expected 12 or 24"]
+    batteries = power.system_v // 12
+    named = limits_at(power, REFERENCE_C)
+    values = {"warn_mv": named.warn_mv, "act_mv": named.act_mv, "restore_mv": named.restore_mv}
+    for high, low, gap in (
+        ("warn_mv", "act_mv", 1), ("restore_mv", "act_mv", HYSTERESIS_MV), ("restore_mv", "warn_mv", 1),
+    ):  # fmt: skip
+        if values[high] < values[low] + gap:
+            found.append(
+                f"`policy.power.{high}` is {values[high]}: it must be at least {values[low] + gap}, "
+                f"because `policy.power.{low}` is {values[low]}"
+            )
+    found += [
+        f"`policy.power.{name}` is {value}: with system_v {power.system_v} it must be 0 (by chemistry) or at "
+        f"least {LEAST_MV_12 * batteries}"
+        for name, value in values.items()
+        if value < LEAST_MV_12 * batteries
+    ]
+    least = CHARGING_MV_24 if batteries == 2 else 0
+    if power.chemistry is Chemistry.LIFEPO4:
+        least = CHARGING_MV_LIFEPO4 * batteries
+    if charging_mv < least:
+        found.append(
+            f"`policy.ignition.charging_mv` is {charging_mv}: with system_v {power.system_v} and chemistry "
+            f"{power.chemistry} it must be at least {least}, or a resting battery looks like charging"
+        )
+    needs_s = power.go_down_s + HARD_CUT_LEAST_S
+    if 0 < power.hard_cut_s < needs_s:
+        found.append(
+            f"`policy.power.hard_cut_s` is {power.hard_cut_s}: it must be 0 (none) or at least {needs_s}, "
+            f"because `policy.power.go_down_s` is {power.go_down_s}"
+        )
     return found

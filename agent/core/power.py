@@ -1,7 +1,7 @@
-"""Power: run-on after ignition off, low voltage, and the choreography of suspend and shutdown.
+"""Power: run-on, energy, low voltage, heat, and the choreography of suspend and shutdown.
 
-``take`` keeps what was measured and answered; ``settle`` looks at the triggers of the mode's rows in
-``TABLE``, in order, and enters the first that applies.
+``take`` (power_measure) keeps what was measured and answered; ``settle`` looks at the triggers of the mode's
+rows in ``TABLE``, in order, and enters the first that applies.
 """
 
 from __future__ import annotations
@@ -9,139 +9,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.core.catalogue import POWER_CHANGED, POWER_SAMPLE, SHUTDOWN
+from agent.core import power_energy as energy
+from agent.core.battery import limits_now
+from agent.core.catalogue import POWER_CHANGED, SHUTDOWN
 from agent.core.evolve import evolve
-from agent.core.ignition_words import BATTERY, charging, crank_open, says_on
-from agent.core.notes import change, evidence_text, note, unseen
-from agent.core.policy import Policy, PowerPolicy
+from agent.core.ignition_words import charging, crank_open, says_on
+from agent.core.notes import change, evidence_text
+from agent.core.policy import Policy, RunOnEnd
+from agent.core.power_measure import locked as locked
+from agent.core.power_measure import stirred as stirred
+from agent.core.power_measure import take as take
+from agent.core.power_measure import take_signal as take_signal
+from agent.core.power_measure import take_status as take_status
 from agent.core.power_rules import ROWS, Row, Trigger
+from agent.core.power_words import evidence as evidence
+from agent.core.power_words import filtered_mv as filtered_mv
+from agent.core.power_words import sample as sample
+from agent.core.power_words import sample_due as sample_due
+from agent.core.power_words import supply_wanted as supply_wanted
 from agent.core.state import IN_USE, Ignition, IgnitionState, Power, PowerMode
 from agent.core.types import (
     MS,
     SECOND,
     Announce,
     BootNs,
-    CanSignal,
     CutPowerIn,
     Decision,
-    DockHint,
-    DockStatus,
     Drain,
-    Drained,
     Effect,
     Effects,
-    Evidence,
-    Observation,
-    PowerOutcome,
     PowerVerb,
     RequestPower,
     Shed,
-    ShutdownSignal,
-    TabletPower,
     Write,
 )
-
-RPM_STEP = 50  # precision of engine speed in a power sample (catalogue)
-
-
-# --- evidence -------------------------------------------------------------------------------------
-
-
-def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
-    """The power state with one more measurement or answer. Decides nothing."""
-    match obs:
-        case CanSignal():
-            return take_signal(power, obs, now, ignition, policy)
-        case DockStatus(authenticated=True):
-            return take_status(power, obs, now, ignition, policy)
-        case DockHint(vehicle_mv=int(mv)) if ignition.mv_hinted:
-            return _sample(power, power.dock, mv, now, ignition, policy)
-        case TabletPower():
-            return _take_tablet(power, obs, now, policy.power)
-        case Drained():
-            return evolve(power, drained=True)
-        case PowerOutcome(ok=False, verb=verb):
-            mode = PowerMode.SLEEPING if verb is PowerVerb.SUSPEND else PowerMode.POWERING_OFF
-            return evolve(power, failed=power.mode is mode)
-        case ShutdownSignal(starting=False):
-            return evolve(power, failed=power.mode is PowerMode.POWERING_OFF)
-        case _:
-            return power
-
-
-def take_status(power: Power, obs: DockStatus, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
-    """What ``take`` does with an authenticated STATUS."""
-    return _sample(power, obs, obs.vehicle_mv, now, ignition, policy)
-
-
-def take_signal(power: Power, obs: CanSignal, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
-    """The battery as CAN reports it, which counts only where the dock says nothing."""
-    if obs.kind is not BATTERY:
-        return power
-    dock = ignition.dock_mv
-    silent = dock is None or not dock.fresh(now, policy.ignition.voltage_fresh_ms * MS)
-    if not silent or not isinstance(obs.value, int):
-        return power
-    return _sample(power, power.dock, obs.value, now, ignition, policy)
-
-
-def _sample(
-    power: Power, dock: DockStatus | None, mv: int | None, now: BootNs, ignition: Ignition, policy: Policy
-) -> Power:
-    """Low-pass the vehicle supply; the dips of a crank are kept out."""
-    if mv is None or (ignition.crank is not None and crank_open(ignition, now, policy.ignition)):
-        return evolve(power, dock=dock)
-    limits = policy.power
-    gap = now - power.sampled_at
-    filtered = mv * 1000
-    warn, act, restored = power.below_warn_since, power.below_act_since, power.restored_since
-    if power.filtered_uv is None or gap >= policy.ignition.voltage_fresh_ms * MS:
-        warn = act = restored = None
-    else:
-        filtered = power.filtered_uv + (filtered - power.filtered_uv) * gap // (
-            limits.filter_s * SECOND + gap or 1
-        )
-    return evolve(
-        power,
-        dock=dock,
-        filtered_uv=filtered,
-        sampled_at=now,
-        below_warn_since=_since(warn, now, true=filtered < limits.warn_mv * 1000),
-        below_act_since=_since(act, now, true=filtered < limits.act_mv * 1000),
-        restored_since=_since(restored, now, true=filtered >= limits.restore_mv * 1000),
-    )
-
-
-def locked(power: Power, since: BootNs | None) -> Power:
-    """The power state of a tablet that is locked since then, or (None) usable."""
-    return evolve(power, locked_since=since)
-
-
-def stirred(before: Power, after: Power) -> bool:
-    """Whether the supply, measured once more, passed a threshold."""
-    return (
-        after.below_warn_since != before.below_warn_since
-        or after.below_act_since != before.below_act_since
-        or after.restored_since != before.restored_since
-    )
-
-
-def _since(before: BootNs | None, now: BootNs, *, true: bool) -> BootNs | None:
-    if not true:
-        return None
-    return now if before is None else before
-
-
-def _take_tablet(power: Power, obs: TabletPower, now: BootNs, policy: PowerPolicy) -> Power:
-    discharging = obs.battery_ma < 0 if obs.battery_ma is not None else obs.external is not True
-    percent = 100 if obs.percent is None or not discharging else obs.percent
-    return evolve(
-        power,
-        tablet=obs,
-        floor_since=_since(power.floor_since, now, true=percent <= policy.floor_percent),
-        hard_floor_since=_since(power.hard_floor_since, now, true=percent <= policy.hard_floor_percent),
-    )
-
 
 # --- triggers -------------------------------------------------------------------------------------
 
@@ -185,6 +86,25 @@ def _locked_over(view: _View) -> bool:
     return limit_s > 0 and view.passed(view.power.locked_since, limit_s) and view.may_end()
 
 
+def _run_on_over(view: _View, end: RunOnEnd) -> bool:
+    power = view.policy.power
+    return power.run_on_end is end and view.passed(view.power.run_on_since, power.run_on_s) and view.may_end()
+
+
+def _hard_cut_near(view: _View) -> bool:
+    """Whether what is left until the supply cuts is only the time to announce, drain and go down."""
+    due = _hard_cut_due(view.power, view.policy)
+    return due is not None and view.now >= due - view.policy.power.drain_s * SECOND
+
+
+def _hard_cut_due(power: Power, policy: Policy) -> BootNs | None:
+    """When power-off is asked for at the latest: the supply counts from the wire, not from our verdict."""
+    if not policy.power.hard_cut_s or power.run_on_since is None:
+        return None
+    left_s = policy.power.hard_cut_s - policy.power.go_down_s
+    return BootNs(power.run_on_since + left_s * SECOND - policy.ignition.off_debounce_ms * MS)
+
+
 def _low(view: _View) -> bool:
     low = view.passed(view.power.below_act_since, view.policy.power.act_s)
     return low and view.voltage_counts() and view.may_end()
@@ -203,7 +123,11 @@ _TRIGGERS: dict[Trigger, Callable[[_View], bool]] = {
     Trigger.CHARGING: lambda v: (
         v.ignition.state is IgnitionState.UNKNOWN and charging(v.ignition, v.now, v.policy.ignition)
     ),
-    Trigger.RUN_ON_OVER: lambda v: v.passed(v.power.run_on_since, v.policy.power.run_on_s) and v.may_end(),
+    Trigger.RUN_ON_OVER: lambda v: _run_on_over(v, RunOnEnd.SUSPEND),
+    Trigger.RUN_ON_OFF: lambda v: _run_on_over(v, RunOnEnd.POWER_OFF),
+    Trigger.ENERGY: lambda v: energy.over(v.power, v.policy.power) and v.may_end(),
+    Trigger.HARD_CUT: lambda v: _hard_cut_near(v) and v.may_end(),
+    Trigger.HOT: lambda v: v.passed(v.power.hot_since, 2 * v.policy.power.hot_s) and v.may_end(),
     Trigger.MAX_OVER: lambda v: v.passed(v.power.run_on_since, v.policy.power.max_s) and v.may_end(),
     Trigger.LOW_VOLTAGE: _low,
     Trigger.LOCKED_OVER: _locked_over,
@@ -232,6 +156,8 @@ def settle(
     if unsure != (power.unknown_since is not None):
         power = evolve(power, unknown_since=now if unsure else None)
     effects: list[Effect] = []
+    power = energy.ticked(power, now, policy, asleep=asleep)
+    power = _settle_heat(power, now, ignition, policy, effects)
     power = _settle_shedding(power, now, ignition, policy, effects)
     # One change may make the next due at once. Asleep, nothing begins: the resume settles it.
     for _ in () if asleep else PowerMode:
@@ -248,11 +174,11 @@ def settle(
 def _settle_shedding(
     power: Power, now: BootNs, ignition: Ignition, policy: Policy, effects: list[Effect]
 ) -> Power:
-    limits = policy.power
     runs = ignition.state is IgnitionState.RUNNING
     view = _View(power, ignition, now, policy)
+    limits = power.limits or limits_now(None, policy.power, None)
     if power.shedding:
-        restored = view.passed(power.restored_since, limits.restore_s) and view.voltage_counts()
+        restored = view.passed(power.restored_since, policy.power.restore_s) and view.voltage_counts()
         if not runs and not restored:
             return power
         rule = "power.restore"
@@ -260,13 +186,48 @@ def _settle_shedding(
             "the engine runs" if runs else f"the vehicle supply stayed at {limits.restore_mv} mV or above"
         )
     else:
-        if runs or not view.passed(power.below_warn_since, limits.warn_s) or not view.voltage_counts():
+        if runs or not view.passed(power.below_warn_since, policy.power.warn_s) or not view.voltage_counts():
             return power
         rule = "power.shed"
-        because = f"the vehicle supply stayed below {limits.warn_mv} mV for {limits.warn_s} s"
+        because = f"the vehicle supply stayed below {limits.warn_mv} mV for {policy.power.warn_s} s"
     after = evolve(power, shedding=not power.shedding)
-    effects.append(Shed(after.shedding))
-    return _decide(after, power.mode, rule, because, now, ignition, policy, effects)
+    if not power.hot:
+        effects.append(Shed(after.shedding))
+    return _beside(after, rule, because, now, ignition, policy, effects)
+
+
+def _settle_heat(
+    power: Power, now: BootNs, ignition: Ignition, policy: Policy, effects: list[Effect]
+) -> Power:
+    """Shed while the tablet's battery is hot. Vehicle power is taken on."""
+    hot = _View(power, ignition, now, policy).passed(power.hot_since, policy.power.hot_s)
+    if hot == power.hot:
+        return power
+    after = evolve(power, hot=hot)
+    if not power.shedding:
+        effects.append(Shed(hot))
+    rule = "power.hot" if hot else "power.cooled"
+    because = (
+        f"the tablet's battery was at {policy.power.hot_degc} degC or above for {policy.power.hot_s} s"
+        if hot
+        else "the tablet's battery has cooled down"
+    )
+    return _beside(after, rule, because, now, ignition, policy, effects)
+
+
+def _beside(
+    power: Power,
+    rule: str,
+    because: str,
+    now: BootNs,
+    ignition: Ignition,
+    policy: Policy,
+    effects: list[Effect],
+) -> Power:
+    """A decision beside the mode; on the way down, why it goes down stays what the request will say."""
+    after = _decide(power, power.mode, rule, because, now, ignition, policy, effects)
+    ending = power.mode in (PowerMode.SUSPENDING, PowerMode.SHUTTING_DOWN)
+    return evolve(after, decision=power.decision) if ending else after
 
 
 def _enter(
@@ -281,6 +242,8 @@ def _enter(
             after = announce(evolve(after, run_on_since=None), "online", effects)
         case PowerMode.RUN_ON:
             failed = row.trigger is Trigger.FAILED
+            if power.run_on_since is None:
+                after = energy.begun(after, now)
             after = evolve(
                 after,
                 forced=False,
@@ -295,7 +258,10 @@ def _enter(
         case PowerMode.SHUTTING_DOWN:
             forced = row.trigger is Trigger.HARD_FLOOR
             by_lock = row.trigger is Trigger.LOCKED_OVER
-            after = evolve(after, until=_later(now, limits.drain_s), forced=forced, by_lock=by_lock)
+            until, due = _later(now, limits.drain_s), _hard_cut_due(power, policy)
+            if due is not None:
+                until = BootNs(min(until, max(due, now)))
+            after = evolve(after, until=until, forced=forced, by_lock=by_lock)
             after = announce(after, "shutting_down", effects)
         case PowerMode.SLEEPING:
             after = evolve(after, until=_later(now, limits.retry_s))
@@ -347,9 +313,12 @@ def _decide(
     return evolve(power, decision=decision)
 
 
-def standing(power: Power, policy: PowerPolicy) -> list[BootNs]:
+def standing(power: Power, now: BootNs, whole: Policy) -> list[BootNs]:
     """Every time at which this state may change by itself; some may be past."""
+    policy = whole.power
     spans = (
+        (power.hot_since, policy.hot_s),
+        (power.hot_since, 2 * policy.hot_s),
         (power.run_on_since, policy.run_on_s),
         (power.run_on_since, policy.max_s),
         (power.unknown_since, policy.unknown_s),
@@ -361,62 +330,13 @@ def standing(power: Power, policy: PowerPolicy) -> list[BootNs]:
     )
     times = [BootNs(since + seconds * SECOND) for since, seconds in spans if since is not None]
     times.append(power.not_before)
+    due, tick = _hard_cut_due(power, whole), energy.next_tick(power, now)
+    if due is not None:
+        times.append(BootNs(due - policy.drain_s * SECOND))
+    if tick is not None:
+        times.append(tick)
     if policy.locked_off_s and power.locked_since is not None:
         times.append(_later(power.locked_since, policy.locked_off_s))
     if power.until is not None:
         times.append(power.until)
     return times
-
-
-# --- reports --------------------------------------------------------------------------------------
-
-
-def filtered_mv(power: Power) -> int | None:
-    return None if power.filtered_uv is None else power.filtered_uv // 1000
-
-
-def supply_wanted(power: Power, ignition: Ignition) -> bool:
-    """Take vehicle power? Not while shedding in use; on the way off the dock is left ready to charge."""
-    ending = power.mode in (PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF)
-    return ending or not power.shedding or ignition.state is IgnitionState.OFF
-
-
-def sample_due(power: Power, now: BootNs, policy: PowerPolicy) -> bool:
-    return power.recorded_at is None or now >= power.recorded_at + policy.sample_s * SECOND
-
-
-def sample(power: Power, obs: DockStatus, now: BootNs, ignition: Ignition, policy: Policy) -> Effects:
-    """The telemetry record of one STATUS."""
-    rpm = ignition.rpm
-    fresh_rpm = rpm is not None and rpm.fresh(now, policy.ignition.can_fresh_ms * MS)
-    record = POWER_SAMPLE.make(
-        now,
-        vehicle_mv=obs.vehicle_mv,
-        dock_mv=obs.dock_mv,
-        tablet_ma=obs.tablet_ma,
-        board_dc=obs.temperature_dc,
-        tablet_percent=None if power.tablet is None else power.tablet.percent,
-        engine_rpm=(rpm.value + RPM_STEP // 2) // RPM_STEP * RPM_STEP if rpm and fresh_rpm else None,
-    )
-    return (Write(record),)
-
-
-def evidence(power: Power, now: BootNs, ignition: Ignition, policy: Policy) -> tuple[Evidence, ...]:
-    """What power decisions look at, with ages as of ``now``."""
-    mv = filtered_mv(power)
-    fresh = mv is not None and now < power.sampled_at + policy.ignition.voltage_fresh_ms * MS
-    window = crank_open(ignition, now, policy.ignition)
-    tablet = power.tablet
-    return (
-        note("ignition", ignition.state.value, ignition.since, now, fresh=True, weight=100),
-        unseen("vehicle supply")
-        if mv is None
-        else note("vehicle supply", f"{mv} mV, filtered", power.sampled_at, now, fresh=fresh,
-                  weight=0 if window else 100, remark="suspended in the crank window" if window else ""),
-        unseen("tablet battery")
-        if tablet is None or tablet.percent is None
-        else note("tablet battery", f"{tablet.percent} %", tablet.at, now, fresh=True, weight=100,
-                  remark="reported on change"),
-        note("run-on", "not running" if power.run_on_since is None else "running", power.run_on_since, now,
-             fresh=power.run_on_since is not None, weight=100),
-    )  # fmt: skip

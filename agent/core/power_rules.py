@@ -18,6 +18,10 @@ class Trigger(enum.Enum):
     UNKNOWN = "ignition unknown for long"
     CHARGING = "ignition unknown, supply charging"
     RUN_ON_OVER = "run-on time over"
+    RUN_ON_OFF = "run-on time over, and policy powers off then"
+    ENERGY = "energy budget used up"
+    HARD_CUT = "the supply's hard cut is near"
+    HOT = "tablet battery hot"
     MAX_OVER = "maximum time over"
     LOW_VOLTAGE = "vehicle supply below the act threshold"
     LOCKED_OVER = "locked for the time after which policy powers off"
@@ -70,6 +74,14 @@ TABLE = (
         "the maximum time since ignition off is over",
     ),
     Row(
+        (RUN_ON, SUSPENDING), Trigger.HARD_CUT, SHUTTING_DOWN, "power.hard_cut",
+        "the supply of this vehicle cuts soon, whatever runs",
+    ),
+    Row(
+        (RUN_ON, SUSPENDING), Trigger.ENERGY, SHUTTING_DOWN, "power.energy_budget",
+        "the energy that may be taken from the vehicle since ignition off is used up",
+    ),
+    Row(
         (RUN_ON, SUSPENDING), Trigger.LOW_VOLTAGE, SHUTTING_DOWN, "power.low_voltage",
         "the vehicle supply stayed below the act threshold",
     ),
@@ -81,6 +93,11 @@ TABLE = (
         (AWAKE, RUN_ON, SUSPENDING), Trigger.LOCKED_OVER, SHUTTING_DOWN, "power.locked_long",
         "the tablet has been locked for as long as policy allows before it powers off",
     ),
+    Row(
+        (RUN_ON,), Trigger.RUN_ON_OFF, SHUTTING_DOWN, "power.run_on_off",
+        "the run-on time is over, and policy powers off then",
+    ),
+    Row((RUN_ON,), Trigger.HOT, SUSPENDING, "power.too_hot", "the tablet's battery stays hot"),
     Row((RUN_ON,), Trigger.RUN_ON_OVER, SUSPENDING, "power.run_on_over", "the run-on time is over"),
     Row(
         (SUSPENDING,), Trigger.DRAINED, SLEEPING, "power.suspend_now",

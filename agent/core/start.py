@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agent.core import power_energy as energy
 from agent.core.evolve import evolve
 from agent.core.policy import Policy
 from agent.core.state import Power, PowerMode, State, Tether, TetherState
@@ -101,6 +102,16 @@ def _power(
     elif same_boot and memory.run_on_since is not None:
         mode = PowerMode.RUN_ON
     run_on_since = memory.run_on_since if same_boot else None
+    if run_on_since is not None:
+        # What was taken since the last commit nobody counted: by the model.
+        power = evolve(
+            power,
+            run_on_since=BootNs(min(run_on_since, now)),
+            spent_uj=memory.spent_uj,
+            modelled_uj=memory.modelled_uj,
+            counted_at=BootNs(min(max(memory.counted_at, run_on_since), now)),
+        )
+        power = energy.modelled(power, now, policy.power)
     return evolve(
         power,
         decision=Decision("power", mode.value, "power.start", "the agent has just started", now),

@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from agent.core.battery import Limits
 from agent.core.policy import Policy
 from agent.core.quick import quick
 from agent.core.types import (
@@ -197,6 +198,12 @@ class Power:
     announced: str = "online"
     filtered_uv: int | None = None  # low-passed vehicle supply
     sampled_at: BootNs = BOOT
+    limits: Limits | None = None  # thresholds in force
+    spent_uj: int = 0  # taken from the vehicle since the run-on began, and what of it no dock measured
+    modelled_uj: int = 0
+    counted_at: BootNs = BOOT
+    hot_since: BootNs | None = None  # the tablet's battery
+    hot: bool = False  # and sheds for it
     below_warn_since: BootNs | None = None
     below_act_since: BootNs | None = None
     restored_since: BootNs | None = None

@@ -181,6 +181,9 @@ class Remembered:
     decision: int = 0
     run_on_since: int | None = None
     shutdown_requested: bool = False
+    spent_uj: int = 0  # energy since ``run_on_since``, what of it is a model's, and until when it is counted
+    modelled_uj: int = 0
+    counted_at: int = 0
     grants: GrantMemory = field(default_factory=GrantMemory)
 
 

@@ -35,7 +35,8 @@ def test_the_status_of_a_docked_tablet() -> None:
     }  # fmt: skip
     assert shown["power"] == {
         "state": "awake", "vehicle_mv": 12_600, "dock_mv": 12_000, "tablet_ma": 900, "tablet_percent": 80,
-        "shedding": False, "run_on_ms_left": None,
+        "shedding": False,
+        "energy_mwh": None, "run_on_ms_left": None,
     }  # fmt: skip
 
 

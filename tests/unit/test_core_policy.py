@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.policy import Bounds, DockBit, Policy, PowerPolicy, TetherPolicy, problems
+from agent.core.policy import Bounds, Chemistry, DockBit, Policy, PowerPolicy, TetherPolicy, problems
 
 SECTIONS = typing.get_type_hints(Policy)
 FIELDS = [(name, field) for name, section in SECTIONS.items() for field in dataclasses.fields(section)]
@@ -27,7 +27,7 @@ def test_every_value_has_meaning_unit_source_and_bounds(
         assert bounds.ge is not None
         assert bounds.le is not None
         assert bounds.ge <= field.default <= bounds.le
-        units = ("_ms", "_s", "_min", "_mv", "_rpm", "_percent")
+        units = ("_ms", "_s", "_min", "_mv", "_rpm", "_percent", "_wh", "_mw", "_v", "_degc")
         if bounds.unit == "1":
             return
         assert field.name.endswith(units), "the unit is in the name"
@@ -46,6 +46,11 @@ def test_the_defaults_break_no_rule() -> None:
         (Policy(power=PowerPolicy(warn_mv=11_500)), "power.warn_mv"),
         (Policy(power=PowerPolicy(restore_mv=11_999)), "power.restore_mv"),
         (Policy(power=PowerPolicy(warn_mv=13_200)), "power.restore_mv"),
+        (Policy(power=PowerPolicy(system_v=13)), "power.system_v"),
+        (Policy(power=PowerPolicy(act_mv=9000)), "power.act_mv"),
+        (Policy(power=PowerPolicy(hard_cut_s=24)), "power.hard_cut_s"),
+        (Policy(power=PowerPolicy(system_v=24)), "ignition.charging_mv"),
+        (Policy(power=PowerPolicy(chemistry=Chemistry.LIFEPO4)), "ignition.charging_mv"),
         (Policy(power=PowerPolicy(run_on_s=7200)), "power.max_s"),
         (Policy(power=PowerPolicy(hard_floor_percent=15)), "power.floor_percent"),
         (Policy(tether=TetherPolicy(required=())), "tether.required"),
