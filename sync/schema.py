@@ -1,12 +1,22 @@
-"""The tables of the queue's file. Imported only when the file is new or old: sqlite-utils takes its time."""
+"""The tables of the queue's file. sqlite-utils is imported only for a new or old file."""
 
 from __future__ import annotations
 
 import sqlite3
-
-import sqlite_utils
+from typing import TYPE_CHECKING
 
 from agent.core.records import Stream
+
+if TYPE_CHECKING:
+    import sqlite_utils
+
+_OURS = {"store", "segment", "cursor", *(stream.value for stream in Stream)}
+
+
+def foreign(connection: sqlite3.Connection) -> str | None:
+    """A table that no version of the queue has, in a file that says nothing of its version."""
+    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+    return next((name for (name,) in rows if name not in _OURS and not name.startswith("sqlite_")), None)
 
 
 def migrate(connection: sqlite3.Connection, version: int, device: str, epoch: bytes) -> None:
@@ -16,6 +26,8 @@ def migrate(connection: sqlite3.Connection, version: int, device: str, epoch: by
     a crash: the version is written last, with what must be there once.
     """
     if version < 1:
+        import sqlite_utils
+
         _first(sqlite_utils.Database(connection, execute_plugins=False))
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(

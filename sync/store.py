@@ -9,7 +9,6 @@ until the next commit, because the depot gives it again when it is lost.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +19,15 @@ import structlog
 
 from agent.core.catalogue import CATALOGUE, QUEUE_SHED
 from agent.core.records import Record, RecordKind, Stream
+from sync import schema
 from sync.blocks import BlockWriter, Gap, Head, Stamp, genesis, link
+from sync.carve import Carved, Carver
 from sync.columns import MAX_BODY
 from sync.envelope import EPOCH_BYTES, Run
 from sync.errors import LocalProtocolError, RemoteProtocolError, StoreDamaged, StoreError, StoreInUse
 from sync.owner import Owner
+from sync.quarantine import Quarantine
+from sync.salvage import fill
 from sync.sealing import Sealer, Segment
 from sync.table import Acked, StreamStats, Table, intact
 
@@ -84,6 +87,7 @@ class Store:
             if quotas[stream] < MIN_QUOTA:
                 raise ValueError(f"quota of {stream.value}: {quotas[stream]} bytes, {MIN_QUOTA} at least")
         self._path = path
+        self._quarantine = Quarantine(path)
         self._device = device
         self._boot_id = boot_id
         self._clock = clock
@@ -113,8 +117,8 @@ class Store:
         try:
             with contextlib.suppress(StoreDamaged), self._using():
                 pass
-            if self._reports:
-                self.append(())
+            with self._using():  # after damage the fresh one, which then has its alarms
+                pass
         except BaseException:
             self._owner.release()
             raise
@@ -244,9 +248,13 @@ class Store:
 
     def _open(self) -> sqlite3.Connection:
         try:
+            self._rebuild()
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            raise StoreError(f"queue {self._path}: cannot be opened: {error.strerror}") from error
+            raise StoreError(
+                f"queue {self._path}: cannot be opened: {error.strerror}; expected a file that user "
+                f"{os.geteuid()} may read and write, in a folder of its own"
+            ) from error
         db = self._db = sqlite3.connect(self._path, isolation_level=None)
         db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         db.execute("PRAGMA locking_mode = EXCLUSIVE")  # no shared memory file: a tenth faster
@@ -259,8 +267,8 @@ class Store:
                 "install the agent that wrote it, or move the file away"
             )
         if version < SCHEMA_VERSION:
-            from sync import schema
-
+            if foreign := schema.foreign(db):
+                raise RemoteProtocolError("foreign", f"it is no queue: it has a table {foreign}")
             schema.migrate(db, version, self._device, self._entropy(EPOCH_BYTES))
         self._load(db)
         self._run_saved = self._log_settled = False
@@ -280,10 +288,7 @@ class Store:
             raise StoreError(
                 f"queue {self._path} belongs to device {device!r}, not {self._device!r}: move the file away"
             )
-        self._tables = {
-            stream: Table(db, stream, self._quotas[stream], genesis(device, stream, self.epoch))
-            for stream in Stream
-        }
+        self._tables = self._fresh_tables(db, self.epoch)
         self._segments = {
             row[0]: Segment(*intact(row, bytes, bytes, int))
             for row in db.execute("SELECT id, ephemeral, generation FROM segment")
@@ -351,29 +356,63 @@ class Store:
                 db.close()
 
     def _put_aside(self) -> str:
-        """Rename a corrupt file and begin a fresh one, with an alarm in it. Rows are not salvaged yet."""
-        number = next(n for n in itertools.count(1) if not self._aside(n).exists())
-        aside = self._aside(number)
+        """Rename a corrupt file; the next use salvages it into a fresh one. Its new name."""
         try:
-            # The log first: alone beside a fresh file it would be taken for the fresh file's.
-            for suffix in ("-wal", ""):
-                with contextlib.suppress(FileNotFoundError):
-                    self._path.with_name(self._path.name + suffix).rename(
-                        aside.with_name(aside.name + suffix)
-                    )
+            aside = self._quarantine.put_aside()
         except OSError as error:
             raise StoreError(f"queue {self._path} is damaged and cannot be renamed: {error}") from error
+        log.error("queue was damaged and is put aside", path=str(self._path), kept_as=aside.name)
         self.damaged = aside.name
-        log.error(
-            "queue was damaged and is put aside; a fresh one begins", path=str(self._path), kept_as=aside.name
-        )
-        reason = f"damage: kept as {aside.name}"
-        at = self._clock().boot_ns
-        self._reports = [QUEUE_SHED.make(at, stream="all", first_seq=0, last_seq=0, reason=reason)]
+        self._reports = []
         return aside.name
 
-    def _aside(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.damaged-{number}")
+    def _rebuild(self) -> None:
+        """Make the file anew from the one that was put aside last, if there is none in its place."""
+        aside = self._quarantine.waiting()
+        if aside is None:
+            return
+        try:
+            self._fill(aside, rows=True)
+        except (sqlite3.Error, OSError) as error:
+            log.error("nothing could be salvaged", kept_as=aside.name, detail=str(error))
+            self._quarantine.drop_new()
+            self._fill(aside, rows=False)
+        self._quarantine.take_place()
+        self.damaged = aside.name
+
+    def _fill(self, aside: Path, *, rows: bool) -> None:
+        """Write a fresh file with what is true of ``aside``, and alarms with the counts of each stream."""
+        epoch, stamp, new = self._entropy(EPOCH_BYTES), self._clock(), self._quarantine.new
+        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db, Carver(aside) as carver:
+            new.chmod(0o600)
+            db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            db.execute("PRAGMA synchronous = FULL")
+            schema.migrate(db, 0, self._device, epoch)
+            carved = carver.read() if rows else Carved()
+            if carved.device not in (None, self._device):
+                carved = Carved()
+            self._tables = self._fresh_tables(db, epoch)
+            self._segments = {}
+            db.execute("BEGIN IMMEDIATE")
+            alarms = [
+                fill(table, carver, carved, self._blocks, stamp).as_alarm(aside.name, carved, stamp)
+                for table in self._tables.values()
+            ]
+            db.executemany(
+                "INSERT INTO segment VALUES (?, ?, ?, ?)",
+                ((s.id, s.ephemeral, s.generation, age) for s, age in carved.segments.values()),
+            )
+            self._powered_base_s = max(table.powered_s for table in self._tables.values())
+            self._save_run(db, stamp)
+            while alarms:
+                alarms = self._put(Stream.ALARM, alarms, stamp)
+            db.execute("COMMIT")
+
+    def _fresh_tables(self, db: sqlite3.Connection, epoch: bytes) -> dict[Stream, Table]:
+        return {
+            stream: Table(db, stream, self._quotas[stream], genesis(self._device, stream, epoch))
+            for stream in Stream
+        }
 
 
 _ADVICE = {

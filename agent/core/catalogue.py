@@ -201,7 +201,23 @@ QUEUE_SHED = RecordKind(
         _text("stream", "the stream that lost them"),
         _count("first_seq", "first sequence number dropped"),
         _count("last_seq", "last sequence number dropped"),
-        _text("reason", "quota, damage"),
+        _text("reason", "quota"),
+    ),
+)  # fmt: skip
+
+QUEUE_DAMAGED = RecordKind(
+    "queue.damaged", Stream.ALARM, 1,
+    "The queue's file was damaged: what was saved of each stream, and exactly what was not.", YEAR,
+    (
+        _text("stream", "the stream"),
+        _count("acked", "last sequence number that the depot had acknowledged, as far as the file says"),
+        _count("saved", "records after it that were saved"),
+        _count("lost", "records after it that were not, up to the last one of which a trace was found"),
+        _count("first_lost", "first sequence number of those; 0 for none"),
+        _count("last_lost", "last sequence number of those; 0 for none"),
+        _count("upto", "last sequence number of which a trace was found; numbers go on after it"),
+        _text("kept_as", "name of the damaged file, which stays"),
+        _text("epoch", "epoch of the damaged file; empty when it is not known", DEVICE),
     ),
 )  # fmt: skip
 

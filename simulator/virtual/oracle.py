@@ -35,7 +35,7 @@ WINDOW_NS = {
     Stream.TELEMETRY: 5 * SECOND,
 }
 COMMIT_NS = SECOND  # ours: how long a commit may take on a disk that nothing is wrong with
-OWN_KIND = "queue.shed"  # the one kind that the store makes itself
+OWN_KINDS = {"queue.shed", "queue.damaged"}  # the kinds that the store makes itself
 
 Content = tuple[str, int, tuple[Any, ...]]
 Place = tuple[bytes, Stream, int]  # epoch, stream, sequence number
@@ -228,7 +228,7 @@ class Oracle:
             if key in self._contents:
                 self._duplicated += 1
                 yield f"{content[0]} of {content[1]} ns came twice, the second time as {stream.value} {seq}"
-            elif content[0] != OWN_KIND:
+            elif content[0] not in OWN_KINDS:
                 self._unexpected += 1
                 yield f"{stream.value} {seq}, {content[0]}, arrived and nobody had handed it in"
         self._contents.add(key)

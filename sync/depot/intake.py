@@ -115,9 +115,15 @@ class Intake:
             self._storage.add_hole(chain, batch.before, NOT_HELD)
         if self._opener is not None:
             self._opener.learn(batch.segments)
+        duplicates = plan.duplicates
         for block, after in plan.new:
-            self._storage.add(chain, block, after, self._rows(batch.device, block))
-        self._storage.settle(chain, batch, plan.duplicates)
+            if self._storage.held_elsewhere(chain, block):
+                # It belongs to this chain too, whose proof needs it; its records are here already.
+                self._storage.add(chain, block, after, [])
+                duplicates += block.header.count
+            else:
+                self._storage.add(chain, block, after, self._rows(batch.device, block))
+        self._storage.settle(chain, batch, duplicates)
         return [self._reply(topics, batch, chain.head)]
 
     def _plan(self, chain: Chain | None, head: Head, batch: Batch) -> _Plan:

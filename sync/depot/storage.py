@@ -185,6 +185,15 @@ class DepotStorage:
         ).fetchone()
         return None if row is None else bytes(row[0])
 
+    def held_elsewhere(self, chain: Chain, block: Block) -> bool:
+        """Whether the same bytes are in another chain of the stream: a damaged queue was salvaged since."""
+        row = self._db.execute(
+            "SELECT 1 FROM chain JOIN block ON block.chain = chain.id "
+            "WHERE device = ? AND stream = ? AND chain.id != ? AND last_seq = ? AND raw = ?",
+            (chain.device, chain.stream.value, chain.id, block.header.last_seq, block.raw),
+        ).fetchone()
+        return row is not None
+
     def add(self, chain: Chain, block: Block, head: Head, rows: list[tuple[int, Row]] | None) -> None:
         """Put a block at the chain's end; ``rows`` None: it could not be opened and stays as it came."""
         self._db.execute(

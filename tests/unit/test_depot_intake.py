@@ -278,3 +278,25 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intake]:
     storage = DepotStorage(tmp_path_factory.mktemp("shared") / "depot.db")
     yield Intake(storage, verifiers)
     storage.close()
+
+
+def test_a_salvaged_queue_sends_on_and_no_record_is_there_twice(far: Far) -> None:
+    """The depot had more than the tablet had heard of: the same blocks come in the chain of the new file."""
+    for run in far.runs[:4]:
+        far.send(run)
+    with far.rig.path.open("r+b") as file:
+        file.write(bytes(1024))
+    store = far.rig.open()
+    assert store.damaged is not None
+    store.append([sample(far.rig.clock.boot_ns + 99)])
+    whole = store.read_batch(Stream.TELEMETRY, 0, 1_000_000)
+    assert whole is not None
+    assert far.send(whole).head == store.heads()[Stream.TELEMETRY]
+    store.close()
+    found = ledger.build(far.storage, verifiers)
+    old, new = found["devices"][DEVICE]["streams"]["telemetry"]
+    assert found["verified"]
+    assert (old["last_seq"], old["records"]) == (40, 40)
+    assert (new["last_seq"], new["records"], new["duplicates_dropped"], new["gaps"]) == (61, 21, 40, [])
+    seqs = [seq for (seq,) in far.storage._db.execute("SELECT seq FROM record ORDER BY seq")]
+    assert seqs == list(range(1, 62))

@@ -327,8 +327,9 @@ def test_a_corrupt_file_is_put_aside_and_an_alarm_says_so(rig: Rig) -> None:
     assert rig.path.with_name(store.damaged).read_bytes() == content
     assert store.remembered is None
     assert store.epoch != epoch
-    assert [row.fields["reason"] for row in read_all(store, Stream.ALARM).rows.values()] == [
-        "damage: kept as queue.sqlite.damaged-1"
+    alarms = list(read_all(store, Stream.ALARM).rows.values())
+    assert [(row.kind, row.fields["stream"], row.fields["kept_as"]) for row in alarms] == [
+        ("queue.damaged", stream.value, "queue.sqlite.damaged-1") for stream in Stream
     ]
     store.append([state(2)])
     store.close()
@@ -358,8 +359,11 @@ def test_a_row_that_was_altered_is_not_sent(rig: Rig) -> None:
     with pytest.raises(StoreError, match="was damaged"):
         store.read_batch(Stream.STATE, 0, 10_000)
     assert store.damaged == "queue.sqlite.damaged-1"
-    assert store.append([state(5)]) == {Stream.STATE: 1}
-    assert store.heads()[Stream.ALARM].seq == 1
+    assert store.append([state(5)]) == {Stream.STATE: 4}
+    found = read_all(store, Stream.STATE)
+    assert {seq: row.at for seq, row in found.rows.items()} == {1: 0, 3: 2, 4: 5}
+    assert found.gaps == [(2, 2, "damage")]
+    assert store.heads()[Stream.ALARM].seq == 4
     store.close()
 
 
@@ -394,7 +398,7 @@ def test_a_row_with_holes_in_it_is_damage_like_any_other(rig: Rig, change: str) 
         with pytest.raises(StoreError, match="was damaged"):
             store.read_batch(Stream.STATE, 0, 10_000)
     assert store.damaged == "queue.sqlite.damaged-1"
-    assert store.append([state(3)]) == {Stream.STATE: 1}
+    assert store.append([state(3)])[Stream.STATE] in (1, 3)
     store.close()
 
 
