@@ -81,7 +81,7 @@ class CanDesk:
             raise Refusal("bad_request", f"no bus {args.get('bus')!r}", f"configured: {known}")
         if not bus.record:
             raise Refusal(
-                "refused", f"recording of bus {bus.name} is off",
+                "forbidden", f"recording of bus {bus.name} is off",
                 "set `record = true` under its [[can]], restart the agent, and take it out again afterwards",
             )  # fmt: skip
         return bus

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from agent.core.types import KeyPosition
 from simulator.compose_bench import Options, Rig
 from tests.agent_rig import docked, ivmactl
 from tests.aio import looped
-from tests.system import need
+from tests.system import lacking, need
 
 POLICY = {"tether": {"refill_after_s": 1}, "power": {"run_on_s": 600, "max_s": 900}}
 EVIDENCE = {"source", "value", "age_ms", "fresh", "weight", "note"}
@@ -94,3 +96,42 @@ async def test_each_verb_answers_in_its_documented_shape(tmp_path: Path) -> None
         await rig.agent.stop()
         code, _ = await ivmactl(rig.layout.control, "status", as_json=False)
         assert code == 3
+
+
+@looped
+async def test_what_an_installer_and_an_engineer_ask_a_live_agent(tmp_path: Path) -> None:
+    """Calibration is taken over, shown and taken back; recording is off; shifts count."""
+    need("dbus-daemon")
+    if os.geteuid() != 0:
+        lacking("only root may calibrate and record")
+    async with Rig(tmp_path, Options(policy=POLICY)) as rig:
+
+        async def ask(*arguments: str) -> tuple[int, Any]:
+            code, said = await ivmactl(rig.layout.control, *arguments, "--json", as_json=False)
+            return code, json.loads(said) if said else None  # what was wrong is on stderr
+
+        rig.world.vehicle.turn_key(KeyPosition.ON)
+        await docked(rig)
+        await rig.until_seen(10, ignition="on")
+        code, first = await ask("vehicle", "calibrate", "--rest", "12.60")
+        while code == 1:  # the dock has not spoken often enough, or its supply moved with the key
+            code, first = await ask("vehicle", "calibrate", "--rest", "12.60")
+        assert code == 0
+        assert first["shown_mv"] == 12_600
+        assert first["offset_mv"] == 12_600 - first["dock_mv"]
+        code, _ = await ask("vehicle", "calibrate", "--load", "12.60")
+        assert code == 1, "the tablet takes no more than before"
+        _, status = await ask("status")
+        assert status["calibration"]["dock"]["offset_mv"] == first["offset_mv"]
+        code, undone = await ask("vehicle", "calibrate", "--undo")
+        assert (code, undone["offset_mv"], undone["shown_mv"]) == (0, 0, undone["dock_mv"])
+
+        file = tmp_path / "recording.log"
+        code, _ = await ask("can", "record", str(file))
+        assert code == 4
+        assert not file.exists()
+
+        code, availability = await ask("availability")
+        assert code == 0
+        assert availability["since_start"]["shifts"] == 1
+        assert availability["since_start"]["unused_shifts"] == 0
