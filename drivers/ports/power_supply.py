@@ -17,6 +17,8 @@ from agent.core.types import BootNs, Observation, TabletPower
 
 POLL_S = 30.0  # ours
 LEAST_INTERVAL_S = 0.5  # ours: some drivers send a burst of uevents for one change
+# Ours: no charge moves so far between two looks; a gauge that lost its place, or is being read anew, says so.
+JUMP_PERCENT = 20
 MAX_SUPPLIES = 16  # ours: a tablet has two to five
 MAX_ATTRIBUTE_BYTES = 4096  # sysfs: one page
 
@@ -46,6 +48,7 @@ class PowerSupply:
         self._last: TabletPower | None = None
         self._reading: Iterator[None] | None = None
         self._again = False
+        self._doubted = False  # the last reading jumped, and is looked at once more before it counts
         self._read_at: float | None = None  # loop time
         self._handle: asyncio.Handle | None = None
 
@@ -104,10 +107,20 @@ class PowerSupply:
                     supply[name] = value
                 yield
             supplies.append(supply)
-        seen = summarise(supplies, self._now())
+        seen = self._believed(summarise(supplies, self._now()))
         if self._last is None or replace(self._last, at=seen.at) != seen:
             self._last = seen
             self._observe(seen)
+
+    def _believed(self, seen: TabletPower) -> TabletPower:
+        """A percentage that jumps counts when the next reading says it too: a floor must not rest on one."""
+        before = None if self._last is None else self._last.percent
+        jumps = before is not None and seen.percent is not None and abs(seen.percent - before) > JUMP_PERCENT
+        self._doubted = jumps and not self._doubted
+        if not self._doubted:
+            return seen
+        self._again = True
+        return replace(seen, percent=before)
 
 
 def summarise(supplies: Sequence[Supply], at: BootNs) -> TabletPower:

@@ -224,3 +224,30 @@ TEXT = st.one_of(
 def test_whatever_drivers_say_percent_stays_in_bounds(supplies: list[dict[str, str]]) -> None:
     percent = summarise(supplies, AT).percent
     assert percent is None or 0 <= percent <= 100
+
+
+@pytest.mark.parametrize(("after_it", "told"), [(49, [50, 49]), (3, [50, 3])])
+def test_a_capacity_that_jumps_counts_only_if_the_next_reading_says_it_too(
+    tmp_path: Path, after_it: int, told: list[int]
+) -> None:
+    write(tmp_path, "BAT0", battery(capacity=50))
+
+    class Gauge(Clock):
+        readings = 0
+
+        def __call__(self) -> BootNs:
+            """Asked once for each reading, which is made by then."""
+            self.readings += 1
+            write(tmp_path, "BAT0", battery(capacity=3 if self.readings == 1 else after_it))
+            return self.forward(1)
+
+    async def main() -> Seen:
+        seen = Seen()
+        port = PowerSupply(tmp_path, seen, Gauge(), poll_s=0.02)
+        port.start()
+        await seen.until(lambda: len(seen.all) == 2)
+        port.close()
+        return seen
+
+    seen = asyncio.run(main())
+    assert [each.percent for each in seen.all if isinstance(each, TabletPower)] == told
