@@ -64,7 +64,7 @@ lock: $(STAMP)            ## renew the exact lock from pyproject's lower bounds
 system-deps:              ## Debian packages for the full set of tests
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	  gcc git mosquitto pamtester libpam-wrapper umockdev libumockdev-dev dbus systemd udev iproute2
+	  gcc git mosquitto chromium pamtester libpam-wrapper umockdev libumockdev-dev dbus systemd udev iproute2
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

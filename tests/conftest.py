@@ -6,7 +6,10 @@ On a loaded machine Hypothesis would else fail a test for being slow, which is n
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # A shell that runs the tests in the background has them ignore SIGINT, and so would all that they start.
@@ -14,3 +17,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def _log_as_by_default() -> Iterator[None]:
+    """A test that quietens the log in its process quietens it for no other."""
+    yield
+    structlog.reset_defaults()

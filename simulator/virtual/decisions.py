@@ -27,6 +27,7 @@ QUIET_STEP_NS = 600 * SECOND  # the same, with the tablet off or asleep
 CRANK_STEP_NS = 50 * MS  # ours: a starter's dip lasts longer
 # By their own names: to look a member up in its class is slow, and this is asked all the time.
 ON, OFF, CRANKING = Power.ON, Power.OFF, Engine.CRANKING
+SHOWN_MV = 500  # ours: a voltage that changes by more is told at once
 DOCK_MV, BROWN_OUT_MV = 12_000, 5_000  # as simulator.virtual.physics
 
 
@@ -169,7 +170,7 @@ class DecisionWorld:
         if was_on and body.power is OFF:
             self.tablet.ran_empty()
         self._switch(powered=body.supply_mv > 0, ignition=powered and bool(inputs.kl15))
-        shown = (inputs.seated, inputs.kl15, dark)
+        shown = (inputs.seated, inputs.kl15, fed_mv // SHOWN_MV)
         if shown != self._shown:
             self._shown = shown
             dock.kick()

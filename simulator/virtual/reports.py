@@ -1,5 +1,7 @@
 """What dock, bus and supplies report to an agent, as observations: their wires are left out.
 
+Event by event: what says nothing new is said only as often as keeps it fresh, and once more when its source
+falls silent, so that evidence is as old as it would be. Under a fault of the line every STATUS is sent.
 ``DockReports`` and ``BusReports`` conform to the knobs of the wires that they stand for.
 """
 
@@ -38,6 +40,7 @@ from simulator.virtual.agenda import Agenda, Entry
 from simulator.virtual.decider import Decider
 
 STATUS_NS = 200 * MS  # docs/dock-link.md: 5 Hz
+STEADY_NS = 3 * STATUS_NS  # where one STATUS is as the other, two of three are left out
 PROOF_NS = 30 * SECOND  # docs/dock-link.md
 ANSWER_NS = 15 * MS  # ours: what a challenge and its answer take at 115200 baud
 AGAIN_NS = SECOND  # docs/dock-link.md: a challenge for want of a tag comes at most once a second
@@ -46,7 +49,7 @@ BAD_MACS_NS = 3 * SECOND  # docs/dock-link.md: three running, one a second
 STALE_NS = 5 * SECOND  # drivers.docks.reference.session
 FRAME_BYTES = 44  # a tagged STATUS on the wire
 BATCH_NS = 100 * MS  # drivers.ports.can drains a light bus so often
-KEPT_FRESH = 5  # batches after which what did not change is told again (drivers.vehicles.watch: 500 ms)
+FRESH_NS = 500 * MS  # drivers.vehicles.watch tells again so often what did not change
 SILENT_NS = 2 * SECOND  # drivers.ports.can
 LOOK_NS, SETTLE_NS = 30 * SECOND, SECOND // 2  # drivers.ports.power_supply
 # By their own names: to look a member up in its class takes long, fifteen times a second.
@@ -88,6 +91,8 @@ class DockReports:
         self._proved = False
         self._proof_at = BootNs(0)  # the next one
         self._arrives_at = BootNs(0)  # the latest STATUS, if it is on its way
+        self._told: DockStatus | None = None  # the latest STATUS of this session
+        self._told_at = BootNs(0)
         self._entry: Entry | None = None
 
     # --- what is there --------------------------------------------------------------------------------
@@ -102,6 +107,7 @@ class DockReports:
     def brown_out(self, dark: bool) -> None:
         """The dock is without power, or comes back and has forgotten its session."""
         if dark is not self._dark:
+            self._catch_up()
             self._dark, self._proved = dark, False
             if not dark:
                 self.actuators.start_dead_man(self._agenda.now)
@@ -118,6 +124,7 @@ class DockReports:
 
     def _put(self, life: Behind | None, fault: Behind | None) -> None:
         before = self.behind
+        self._catch_up()
         self.life, self._fault = life, fault
         if self.behind is not before:
             self._link_lost(LinkLoss.UNPLUGGED)
@@ -175,11 +182,33 @@ class DockReports:
             if self._proved and self._survives():
                 self.actuators.lease(LEASE_MS, now)
                 self._report(now)
-        self._tick_at(BootNs(now + STATUS_NS))
+        self._tick_at(BootNs(now + (STATUS_NS if self._troubled() else STEADY_NS)))
+
+    def _troubled(self) -> bool:
+        """Whether anything is between the dock and its agent that a single STATUS can fall to."""
+        return bool(
+            self.lose_permille or self.flip_permille or self.change_permille
+            or self.delay_ns or self.version is not None or not self._proved
+        )  # fmt: skip
+
+    def _catch_up(self) -> None:
+        """Say what was left out last, before nothing is said any more."""
+        now, told = self._agenda.now, self._told
+        left_out = (now - self._told_at) // STATUS_NS
+        if told is None or not left_out or not (self._up and self._proved and self.linked):
+            return
+        ago = now - self._told_at - left_out * STATUS_NS
+        at = BootNs(self._tablet.boot_time() - ago)
+        self._tablet.take(replace(told, at=at, evidence_at=self._asked(at, BootNs(now - ago))))
+
+    def _asked(self, at: BootNs, now: BootNs) -> BootNs:
+        """When the lease was asked for that a STATUS of ``now`` answers to."""
+        return BootNs(max(at - now % LEASE_NS - self.delay_ns, 0))
 
     def _prove(self, now: BootNs) -> None:
         at = self._tablet.boot_time()
         if not self._proved:
+            self._told = None
             ident = DockIdent(at, DOCK, "DK-000007", "WV1ZZZ7HZNH000007", "model", (1, 0), 0)
             self._tablet.take(ident)
         self._proved = True
@@ -189,13 +218,13 @@ class DockReports:
     def _report(self, now: BootNs) -> None:
         """STATUS, as old as the last lease that was answered before it."""
         inputs, at = self.inputs, self._tablet.boot_time()
-        asked = BootNs(max(at - now % LEASE_NS - self.delay_ns, 0))
         status = DockStatus(
-            at, DOCK, asked, True, inputs.seated, inputs.mated, False, inputs.kl15,
+            at, DOCK, self._asked(at, now), True, inputs.seated, inputs.mated, False, inputs.kl15,
             inputs.vehicle_mv, inputs.dock_mv, inputs.tablet_ma, inputs.temperature_dc, NO_FAULT,
         )  # fmt: skip
         if self.delay_ns >= STALE_NS:
             return
+        self._told, self._told_at = status, now
         wait_ns = max(self.delay_ns, self._arrives_at - now)  # nothing overtakes on a line
         if wait_ns <= 0:
             self._tablet.take(status)
@@ -237,7 +266,7 @@ class DockReports:
 
 
 class BusReports:
-    """The vehicle's bus: decoded signals on change, and now and then to keep them fresh."""
+    """The vehicle's bus: decoded signals when key or engine change, and as often as keeps them fresh."""
 
     def __init__(self, agenda: Agenda, tablet: Decider, vehicle: Vehicle, alive: Callable[[], bool]) -> None:
         self.silent = self.frozen = False
@@ -250,9 +279,7 @@ class BusReports:
         self._state: BusState | None = None
         self._entry: Entry | None = None
         self._heard_at = BootNs(0)
-        self._batch = 0
-        self._key: KeyPosition | None = None
-        self._rpm = -1
+        self._says: tuple[object, ...] = ()
 
     @property
     def bus_off(self) -> bool:
@@ -273,9 +300,16 @@ class BusReports:
         self.kick()
 
     def kick(self) -> None:
-        """The bus may have woken up."""
-        if self._entry is None and self._tablet.hears and not self._bus_off:
-            self._entry = self._agenda.after(BATCH_NS, self._listen)
+        """The bus may have woken up, or have something new to say."""
+        if not self._tablet.hears or self._bus_off:
+            return
+        says = (self._vehicle.key, self._vehicle.key_in, self._vehicle.engine)
+        if self._entry is not None:
+            if says == self._says:
+                return
+            self._entry.cancel()
+        self._says = says
+        self._entry = self._agenda.after(BATCH_NS, self._listen)
 
     def _listen(self) -> None:
         self._entry = None
@@ -292,22 +326,16 @@ class BusReports:
             self._turn(BusState.SILENT)
             if not self._alive():
                 return
-        self._entry = self._agenda.after(BATCH_NS, self._listen)
+        self._entry = self._agenda.after(FRESH_NS, self._listen)
 
     def _signals(self, now: BootNs) -> None:
         vehicle, take = self._vehicle, self._tablet.take
-        self._batch = batch = (self._batch + 1) % KEPT_FRESH
         key = vehicle.key
         if key is OFF and vehicle.key_in:
             key = KeyPosition.ACCESSORY  # KL_S without KL15
         at = self._tablet.boot_time()
-        if batch == 0 or key is not self._key:
-            self._key = key
-            take(CanSignal(at, BUS, IGNITION, key))
-        rpm = vehicle.rpm_at(now)
-        if batch == 0 or rpm != self._rpm:
-            self._rpm = rpm
-            take(CanSignal(at, BUS, ENGINE_SPEED, rpm))
+        take(CanSignal(at, BUS, IGNITION, key))
+        take(CanSignal(at, BUS, ENGINE_SPEED, vehicle.rpm_at(now)))
 
     def _turn(self, state: BusState) -> None:
         if state is not self._state:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from agent.core.policy import Policy
 from agent.core.types import (
     MINUTE,
+    MS,
     SECOND,
     Basis,
     BootNs,
@@ -28,6 +31,7 @@ from simulator.vehicle import VehicleSpec
 from simulator.virtual import events as ev
 from simulator.virtual.decider import Core
 from simulator.virtual.decisions import DecisionWorld
+from simulator.virtual.reports import STATUS_NS, STEADY_NS
 
 
 @pytest.fixture
@@ -114,3 +118,33 @@ def test_no_status_overtakes_another_when_the_line_becomes_quick_again(world: De
     world.run_until(BootNs(40 * SECOND))
     assert len(ages) > 60
     assert ages == sorted(ages)
+
+
+def test_what_says_nothing_new_is_told_of_as_often_as_keeps_it_fresh(world: DecisionWorld) -> None:
+    told: list[object] = []
+    world.events.subscribe(lambda event: told.append(getattr(event, "observation", None)), ev.Observed)
+    world.turn_key(KeyPosition.ON)
+    world.run_until(BootNs(40 * SECOND))
+    at = [each.at for each in told if isinstance(each, DockStatus)]
+    assert max(b - a for a, b in pairwise(at)) <= STEADY_NS
+    assert len(at) < 20 * SECOND // STATUS_NS // 2  # a dock says it five times a second
+
+
+def test_evidence_is_no_older_for_what_was_left_out_when_the_line_goes(world: DecisionWorld) -> None:
+    told: list[DockStatus] = []
+
+    def keep(event: ev.Event) -> None:
+        if isinstance(event, ev.Observed) and isinstance(event.observation, DockStatus):
+            told.append(event.observation)
+
+    world.events.subscribe(keep, ev.Observed)
+    world.run_until(BootNs(30 * SECOND))
+    while told[-1].at + STATUS_NS * 3 // 2 > world.tablet.boot_time():  # between two that are told
+        world.run_until(BootNs(world.now + 10 * MS))
+    before, now = told[-1], world.tablet.boot_time()
+    world.carry_away()
+    after = told[-1]
+    assert after is not before
+    assert now - STATUS_NS < after.at <= now
+    assert after.seated is True  # that it is out nobody told any more
+    assert after.evidence_at > before.evidence_at or after.at - after.evidence_at < SECOND // 2
