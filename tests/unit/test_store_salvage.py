@@ -58,6 +58,7 @@ def opened(rig: Rig) -> Store:
             except StoreError:
                 assert store.damaged is not None
     assert store.damaged is not None
+    store.stats()  # opens the fresh file, whose epoch is not known before
     return store
 
 
@@ -233,6 +234,21 @@ def test_gaps_of_before_stay_gaps_with_their_reason(tmp_path: Path) -> None:
     assert after.gaps == before.gaps
     assert set(after.rows) == set(before.rows)
     assert alarms(store)["state"]["lost"] == 0
+    store.close()
+
+
+def test_rows_altered_at_the_end_of_a_stream_are_counted_to_the_last(tmp_path: Path) -> None:
+    rig = lived(tmp_path)
+    db = sqlite3.connect(rig.path)
+    db.execute("UPDATE state SET block = CAST(substr(block, 1, 90) || x'00' AS BLOB) WHERE seq > ?", (57,))
+    db.commit()
+    db.close()
+    store = opened(rig)
+    found = account(store)[Stream.STATE]
+    said = alarms(store)["state"]
+    assert (said["saved"], said["lost"], said["first_lost"], said["last_lost"]) == (57, 3, 58, 60)
+    assert found.gaps == [(58, 60, "damage")]
+    assert store.append([state(99)]) == {Stream.STATE: 61}
     store.close()
 
 
