@@ -231,7 +231,7 @@ def test_a_queue_file_that_is_damaged_while_in_use_is_replaced_and_delivered(tmp
             assert await it.drain() == 0
         assert far_end.ledger()["verified"]
         kinds = [kind for (kind,) in far_end.rows("SELECT kind FROM record ORDER BY kind")]
-        assert kinds == ["agent.stopped"] * 5 + ["queue.shed"]
+        assert kinds == ["agent.stopped"] * 5 + ["queue.damaged"] * len(Stream)
         far_end.stop()
 
     with running("mosquitto", tmp_path) as broker:
