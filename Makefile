@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types bench evidence soak soak-report defects system-deps lock clean docs
+.PHONY: demo test lint types bench evidence soak soak-report newer-python defects system-deps lock clean docs
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,9 @@ soak-report: $(STAMP)     ## the long run: 390 vehicle-days; writes docs/soak-re
 	  --report build/soak-decisions.json $(SOAK)
 	$(BIN)/ivma-sim report --out docs/soak-report.md build/soak-wires.json build/soak-decisions.json
 
+newer-python: $(STAMP)    ## a newer release's Python in build/, for evidence-simulation to compare with (root)
+	$(BIN)/python -m tests.newer_python
+
 defects: $(STAMP)         ## each planted defect in a copy of the tree; exit 1 if no test catches one
 	$(BIN)/python -m tests.defects $(OPTIONS)
 
@@ -64,7 +67,7 @@ lock: $(STAMP)            ## renew the exact lock from pyproject's lower bounds
 system-deps:              ## Debian packages for the full set of tests
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-	  gcc git mosquitto chromium pamtester libpam-wrapper umockdev libumockdev-dev dbus systemd udev iproute2
+	  gcc git mosquitto chromium pamtester libpam-wrapper umockdev libumockdev-dev dbus systemd udev iproute2 debootstrap
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
