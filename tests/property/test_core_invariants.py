@@ -10,7 +10,7 @@ from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import agent.core
@@ -272,8 +272,11 @@ class Judge:
         # 3: only authenticated status, and the time it has held, move toward usable.
         if any(isinstance(effect, Release) for effect in made):
             # A hint releases nothing, but may end its own restriction.
-            assert isinstance(obs, DeadlineReached | DockHint | DockLinkLost) or (
-                isinstance(obs, DockStatus) and obs.authenticated
+            # A lock by the guard is taken over, and ended in the same step where evidence is fresh.
+            assert (
+                isinstance(obs, DeadlineReached | DockHint | DockLinkLost)
+                or (isinstance(obs, DockStatus) and obs.authenticated)
+                or (isinstance(obs, GuardLocked) and isinstance(made[0], Lock))
             )
             assert self.fresh(now)
         # 4: no request while a fresh source says ON; no run-on timer survives ignition ON.
@@ -348,6 +351,8 @@ class Judge:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(lives)
+@example([(0, Docked(0.6, False)), (1500, Docked(0.6, False)), (200, GuardLocked(AT, 4, "guard.lease"))])
+@example([(0, Docked(0.6, False)), (0, GuardLocked(AT, 1, "guard.lease"))])
 def test_the_invariants_hold_over_any_life(life: list[tuple[int, Act]]) -> None:
     core = Core(POLICY, at_s=100)
     judge = Judge(core)
