@@ -222,6 +222,7 @@ class Machine:
         self._end("killed")
 
     def _boot(self) -> None:
+        self.look_at_battery()  # it may have run out since anybody looked: one process at a time
         self.logind.rebooted()
         self._clock.booted_at = self._agenda.now
         self._on_boot()

@@ -288,6 +288,19 @@ def test_a_tablet_whose_battery_runs_out_is_off(world: World, log: Log) -> None:
     assert power[-1].external is False
 
 
+def test_a_battery_that_ran_out_just_before_the_supply_comes_ends_the_run_before_the_next(
+    world: World, log: Log
+) -> None:
+    in_use(world)
+    runs = world.tablet.runs
+    world.tablet.body.power = Power.OFF  # as it does when its charge is gone, which nobody has looked at yet
+    world.tablet.supply_changed(there=True)
+    world.run_until(BootNs(world.now + 60 * SECOND))
+    power = [event.state for event in log.events if isinstance(event, ev.Power)]
+    assert power[-2:] == ["off", "on"]
+    assert world.tablet.runs == runs + 1
+
+
 def test_numbers_of_changes_never_go_back_when_the_memory_cannot_be_read(world: World, log: Log) -> None:
     in_use(world)
     before = max(event.effect.decision for event in log.events if _changes(event))  # type: ignore[attr-defined]
