@@ -98,6 +98,12 @@ FOREIGN_DOCK = RecordKind(
     (_text("dock", "configured name of the dock", DEVICE), _text("reason", "how it was proved")),
 )  # fmt: skip
 
+LINK_VERSION = RecordKind(
+    "dock.version", Stream.ALARM, 1,
+    "A device on a dock's line speaks another version of the link: a downgrade, or old firmware.",
+    YEAR, (_text("dock", "configured name of the dock", DEVICE),),
+)  # fmt: skip
+
 TETHER_CONFLICT = RecordKind(
     "tether.conflict", Stream.STATE, 1,
     "Find a seat switch, a wire or a relay that contradicts what the paired dock proves.", QUARTER,

@@ -16,7 +16,13 @@ from agent.core import power_energy as energy
 from agent.core import requests as requests_
 from agent.core import tether as tether_
 from agent.core.calm import due_at, refreshed, settled
-from agent.core.catalogue import ENFORCEMENT_CHANGED, GUARD_CHANGED, LOCK_OUTCOME, USED_WHILE_LOCKED
+from agent.core.catalogue import (
+    ENFORCEMENT_CHANGED,
+    GUARD_CHANGED,
+    LINK_VERSION,
+    LOCK_OUTCOME,
+    USED_WHILE_LOCKED,
+)
 from agent.core.evolve import evolve
 from agent.core.grant_words import evidence
 from agent.core.ignition_words import crank_open
@@ -35,6 +41,7 @@ from agent.core.types import (
     DockForeign,
     DockProof,
     DockStatus,
+    DockVersion,
     DriveOutputs,
     Effect,
     Effects,
@@ -172,6 +179,9 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             effects.append(Lock(state.decision, state.tether.decision))
             effects.append(Write(USED_WHILE_LOCKED.make(now, detail=obs.detail)))
             return evolve(state, defied=state.defied + 1)
+        case DockVersion():
+            effects.append(Write(LINK_VERSION.make(now, dock=obs.dock)))
+            return state
         case GuardState():
             return _guard_heard(state, obs, effects)
         case GuardLocked() if state.posture is Posture.USABLE and obs.decision == state.decision:

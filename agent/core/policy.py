@@ -54,6 +54,13 @@ class TetherPolicy:
     status_fresh_ms: Annotated[
         int, Bounds("An authenticated STATUS counts for this long.", "ms", "2-behaviour", 700, 10_000)
     ] = 1500
+    steady_ms: Annotated[
+        int,
+        Bounds(
+            "Only a STATUS that counts for this long yet ends an uncertainty: one about to go stale, on a "
+            "line that delays, must not chatter.", "ms", "ours", 0, 5000,
+        ),
+    ] = 500  # fmt: skip
     ride_through_ms: Annotated[
         int,
         Bounds("Use goes on for this long after the last fresh evidence.", "ms", "2-behaviour", 1000, 30_000),
@@ -294,6 +301,7 @@ def problems(policy: Policy) -> list[str]:
     """Cross-field rules that a policy breaks, each as a sentence that names the keys and values."""
     rules = (
         ("tether", "ride_through_ms", "status_fresh_ms", 0),
+        ("tether", "status_fresh_ms", "steady_ms", 200),
         ("tether", "crank_ride_through_ms", "ride_through_ms", 0),
         ("power", "max_s", "run_on_s", 1),
         ("power", "floor_percent", "hard_floor_percent", 1),

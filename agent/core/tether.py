@@ -137,7 +137,8 @@ def word(status: DockStatus, bit: DockBit) -> bool | None:
 def stirred(before: Tether, after: Tether, now: BootNs, policy: TetherPolicy) -> bool:
     """Whether what was taken in since ``before`` was settled may change what is found, or the latch."""
     return (
-        after.unseated is not before.unseated
+        after.state is UNCERTAIN  # whether a STATUS ends it depends on its age
+        or after.unseated is not before.unseated
         or after.dock != before.dock
         or out(after) is not out(before)
         or held(after, now, policy) is not (after.proven_since is not None)
@@ -160,6 +161,12 @@ def proven(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
         and now < tether.good_at + policy.status_fresh_ms * MS
         and proof_fresh(tether, now, policy)
     )
+
+
+def _steady(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
+    """The STATUS that proves it is not about to go stale: a line that delays would chatter."""
+    left_ms = policy.status_fresh_ms - policy.steady_ms
+    return tether.good_at is not None and now < tether.good_at + left_ms * MS
 
 
 def held(tether: Tether, now: BootNs, policy: TetherPolicy) -> bool:
@@ -298,7 +305,10 @@ def _finding(
         waited = now >= tether.proven_since + policy.return_ms * MS
         if not waited and tether.state not in (TETHERED, UNCERTAIN):
             return Finding.RETURNING
-        return Finding.PROVEN if proven(tether, now, policy) else Finding.HINTED_IN
+        if not proven(tether, now, policy):
+            return Finding.HINTED_IN
+        if tether.state is not UNCERTAIN or _steady(tether, now, policy):
+            return Finding.PROVEN
     return Finding.EXPIRED if now >= ride_through_end(tether) else Finding.LOST
 
 

@@ -263,6 +263,13 @@ class DockForeign(Observation):
     evidence_at: BootNs
 
 
+@dataclass(frozen=True, slots=True)
+class DockVersion(Observation):
+    """Frames of another version of the link came, and were dropped. Reported once an hour at most."""
+
+    dock: str
+
+
 @quick
 @dataclass(frozen=True, slots=True)
 class DockStatus(Observation):

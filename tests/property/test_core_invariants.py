@@ -39,6 +39,7 @@ from agent.core.types import (
     DockLinkUp,
     DockProof,
     DockStatus,
+    DockVersion,
     DocumentRefused,
     Drained,
     Effects,
@@ -124,6 +125,7 @@ others: st.SearchStrategy[Observation] = st.one_of(
     st.builds(Started, AT_ONCE, st.just("boot"), st.none()),
     st.builds(DeadlineReached, AT_ONCE),
     st.builds(DockLinkUp, AT_ONCE, docks),
+    st.builds(DockVersion, AT_ONCE, docks),
     st.builds(DockLinkLost, AT_ONCE, docks, st.sampled_from(LinkLoss)),
     st.builds(
         DockIdent, AT_ONCE, docks, st.just("s"), st.just("v"), st.just("m"), st.just((1, 0)), st.just(0),
@@ -190,9 +192,9 @@ lives = st.lists(st.tuples(gaps, acts), max_size=40)
 def test_the_strategy_covers_every_observation() -> None:
     drawn = {
         DockStatus, DockProof, DockForeign, DockHint, CanSignal, Started, DeadlineReached, DockLinkUp,
-        DockLinkLost, DockIdent, DockCommandDone, CanBus, TabletPower, LockOutcome, UsedWhileLocked,
-        SleepSignal, ShutdownSignal, PowerOutcome, Drained, StoreHealth, GuardState, GuardLocked,
-        StoreRenewed, DepotContact, DocumentRefused, GrantsRevoked, GrantKept,
+        DockLinkLost, DockIdent, DockVersion, DockCommandDone, CanBus, TabletPower, LockOutcome,
+        UsedWhileLocked, SleepSignal, ShutdownSignal, PowerOutcome, Drained, StoreHealth, GuardState,
+        GuardLocked, StoreRenewed, DepotContact, DocumentRefused, GrantsRevoked, GrantKept,
         # What asks for leave is in test_core_grants.py, whose books know of it.
         PermitPresented, CodeRequested, CodeAnswered, OverrideTaken, OverrideRefilled,
     }  # fmt: skip

@@ -45,7 +45,7 @@ from agent.core.types import (
     SleepSignal,
     UsedWhileLocked,
 )
-from tests.core_driver import Core, status
+from tests.core_driver import STATUS_PERIOD_MS, Core, status
 
 UNKNOWN, TETHERED, UNCERTAIN, RESTRICTED, FOREIGN = TetherState
 SHORT = Policy(tether=TetherPolicy(refill_after_s=5))
@@ -131,6 +131,31 @@ def test_each_state_meets_each_kind_of_evidence(
     assert core.state.tether.state is expected[list(TetherState).index(state)]
     usable = core.state.tether.state in (TETHERED, UNCERTAIN)
     assert core.state.posture is (Posture.USABLE if usable else Posture.LOCKED)
+
+
+@pytest.mark.parametrize("age_ms", [1400, 1499])
+def test_a_line_that_delays_to_the_edge_of_freshness_does_not_chatter(age_ms: int) -> None:
+    """Each STATUS goes stale before the next one comes: one loss, not one at each STATUS."""
+    core = core_in(TETHERED)
+    for n in range(300):
+        if n % 50 == 0:
+            core.proof()
+        core.see(status(core.now, evidence_at=BootNs(core.now - age_ms * MS)))
+        core.run(STATUS_PERIOD_MS / 1000)
+    changes = [record.as_dict()["verdict"] for record in core.records(TETHER_CHANGED)]
+    assert changes == ["uncertain", "restricted"]
+    core.dock(1)
+    assert core.state.tether.state is TETHERED
+
+
+@pytest.mark.parametrize(("age_ms", "ends"), [(900, True), (1100, False)])
+def test_only_a_status_that_counts_for_a_while_ends_an_uncertainty(age_ms: int, ends: bool) -> None:
+    core = core_in(UNCERTAIN)
+    core.proof()
+    core.see(status(core.now, evidence_at=BootNs(core.now - age_ms * MS)))
+    assert (core.state.tether.state is TETHERED) is ends
+    core.see(status(core.now))
+    assert core.state.tether.state is TETHERED
 
 
 def test_unseated_by_authenticated_word_locks_at_once_with_one_record() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.core.state import TetherState
-from agent.core.types import MS, SECOND, BootNs, DockForeign, DockProof, ForeignReason
+from agent.core.types import MS, SECOND, BootNs, DockForeign, DockProof, DockVersion, ForeignReason
 from drivers.docks.reference.codec import (
     Challenge,
     Decoder,
@@ -317,6 +317,7 @@ def test_another_version_is_no_way_around(dock: dict[str, Any], version: int) ->
     rig.unseat()
     restricted_in_time(rig, lost_at)
     assert rig.session.counters().values["version"] > 5
+    assert len(rig.of(DockVersion)) == 1  # once an hour at most
 
 
 def test_a_version_that_is_not_offered_is_refused(dock: dict[str, Any]) -> None:

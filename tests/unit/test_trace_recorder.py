@@ -198,9 +198,9 @@ def test_it_decides_nothing_so_that_a_replay_without_it_is_the_same(value: int |
 def test_no_text_is_kept_that_nobody_has_looked_at() -> None:
     """A new text field may be about a person: look, then add it here, or leave it out of the trace."""
     looked_at = {
-        "Started.boot_id", "DockLinkUp.dock", "DockLinkLost.dock", "DockIdent.dock", "DockIdent.serial",
-        "DockIdent.vehicle_id", "DockIdent.model", "DockProof.dock", "DockForeign.dock", "DockStatus.dock",
-        "DockHint.dock", "DockHint.detail",
+        "Started.boot_id", "DockLinkUp.dock", "DockLinkLost.dock", "DockIdent.dock", "DockVersion.dock",
+        "DockIdent.serial", "DockIdent.vehicle_id", "DockIdent.model", "DockProof.dock", "DockForeign.dock",
+        "DockStatus.dock", "DockHint.dock", "DockHint.detail",
         "DockCommandDone.dock", "DockCommandDone.command", "CanSignal.bus", "CanBus.bus",
         "LockOutcome.action", "LockOutcome.detail", "UsedWhileLocked.detail",
         "PowerOutcome.detail", "StoreHealth.detail", "GuardState.detail", "GuardLocked.rule",

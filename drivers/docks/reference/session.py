@@ -22,6 +22,7 @@ from agent.core.types import (
     DockLinkLost,
     DockLinkUp,
     DockProof,
+    DockVersion,
     DriveOutputs,
     LinkLoss,
     Observation,
@@ -60,10 +61,11 @@ LEASE_AHEAD_NS = 200 * MS
 LEASE_MS = 5000  # the longest that a dock grants; docs/dock-link.md
 # Without a verified answer for the longest lease, the dock's dead man has ended the session; ours.
 STALE_NS = 5 * SECOND
+VERSION_TOLD_NS = 3600 * SECOND  # between reports of another version on the line; ours
 HELLO_NONCE_SIZE = 8  # bytes; docs/dock-link.md
 
 # By their own names: to look a member up in its class is slow.
-BAD_TAG, BAD_COUNTER = Reason.TAG, Reason.COUNTER
+BAD_TAG, BAD_COUNTER, BAD_VERSION = Reason.TAG, Reason.COUNTER, Reason.VERSION
 DONE, REFUSED = CommandOutcome.DONE, CommandOutcome.REFUSED
 _ANSWERS = (Ack, Nak)
 _COMMANDS: dict[type[Message], str] = {Outputs: "outputs", PowerCutIn: "power_cut_in"}
@@ -102,6 +104,7 @@ class ReferenceSession:
         self._current: _Open | None = None
         self._pending: _Open | None = None
         self._leased_at = BootNs(0)
+        self._version_told_at: BootNs | None = None
 
     @property
     def name(self) -> str:
@@ -134,12 +137,20 @@ class ReferenceSession:
         for item in self._decoder.feed(data):
             if isinstance(item, Dropped):
                 self._counts[item.reason.value] += 1
+                if item.reason is BAD_VERSION:
+                    self._tell_version(at, out)
             elif item.to_tablet():
                 self._receive(item, at, out)
             else:
                 self._counts["misdirected"] += 1
         self._pump(at)
         return out
+
+    def _tell_version(self, at: BootNs, out: list[Observation]) -> None:
+        told_at = self._version_told_at
+        if told_at is None or at >= told_at + VERSION_TOLD_NS:
+            self._version_told_at = at
+            out.append(DockVersion(at, self.name))
 
     def outgoing(self) -> bytes:
         if not self._out:
