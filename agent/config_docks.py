@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import typing
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -11,7 +13,7 @@ from msgspec import Meta
 
 from agent.config_base import Section
 from agent.config_base import doc as _doc
-from agent.core.policy import HintUse
+from agent.core.policy import HintUse, Policy
 
 _INPUT_LINE = r"^!?(cts|dsr|dcd|ri)$"
 _OUTPUT_LINE = r"^!?(dtr|rts)$"
@@ -112,6 +114,21 @@ def dock_problems(dock: Any) -> typing.Iterator[str]:
             yield "`[dock.lines]` names no input, so that the dock says nothing; give at least one"
         for line in sorted({line for line in outputs if outputs.count(line) > 1}):
             yield f"`[dock.lines]` uses the output {line} twice; an output has one meaning"
+
+
+def beside_keys(policy: Policy, paired: Collection[str]) -> tuple[Policy, list[str]]:
+    """The policy that holds beside docks that were paired, and what of it does not.
+
+    A configuration cannot name them, so ``hint_problems`` does not see them.
+    """
+    if policy.tether.hint_lines is not HintUse.ALLOW or not paired:
+        return policy, []
+    problem = (
+        f"`policy.tether.hint_lines` is allow, and dock {min(paired)} is paired: a wire bridge would open "
+        "what its key guards, so restrict is in force; use report or restrict, or unpair the dock"
+    )
+    tether = replace(policy.tether, hint_lines=HintUse.RESTRICT)
+    return replace(policy, tether=tether), [problem]
 
 
 def hint_problems(settings: Any) -> typing.Iterator[str]:

@@ -10,7 +10,7 @@ import grp
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -21,6 +21,7 @@ from agent.boot_timer import BootTimer
 from agent.config import Config, ConfigError, Keeper
 from agent.control import ControlServer, Verb
 from agent.core import catalogue
+from agent.core.policy import Policy
 from agent.core.state import State
 from agent.core.types import Effects, Observation
 from agent.emergency import EmergencyFile
@@ -78,7 +79,8 @@ class Daemon:
         self._parts = self._life.parts
         self._docking = self._parts.docking
         if self._docking is not None:
-            self._docking.attach(self._percent)
+            self._docking.attach(self._percent, lambda: self._life.runtime.policy)
+        self._life.runtime.policy, self._unfit = self._beside_docks(config.policy)
         self._desk = self._parts.desk
         self._recovery: asyncio.Task[None] | None = None
         self._described = {
@@ -148,6 +150,7 @@ class Daemon:
         if self._trace is not None:
             self._trace.start(self._described, lambda: self._life.runtime.policy)
         await self._life.start(problem)
+        self._refuse(self._unfit)
         await self._control.start()
         await self._officer.start()
         self._notifier.ready()
@@ -175,19 +178,26 @@ class Daemon:
         try:
             fresh = self._keeper.reload()
         except ConfigError as error:
-            log.error("config.refused", problem=str(error))
-            self._life.note(catalogue.CONFIG_REFUSED.make(clock.boot_now(), problem=str(error)))
+            self._refuse([str(error)])
         else:
             if fresh.needs_restart(self.config):
                 log.warning("config.restart_needed", why="only [policy] takes effect without a restart")
             self._keeper.complain()
             self._reporter.configured(fresh.digest)
-            self._life.runtime.change_policy(fresh.policy)
+            policy, unfit = self._beside_docks(fresh.policy)
+            self._life.runtime.change_policy(policy)
             self._life.note(catalogue.CONFIG_APPLIED.make(clock.boot_now(), config=fresh.digest))
-        for bad in self._docking.reload() if self._docking is not None else []:
-            log.error("pairing.refused", problem=bad)
-            self._life.note(catalogue.CONFIG_REFUSED.make(clock.boot_now(), problem=bad))
+            self._refuse(unfit)
+        self._refuse(self._docking.reload() if self._docking is not None else [])
         self._notifier.ready()
+
+    def _beside_docks(self, policy: Policy) -> tuple[Policy, list[str]]:
+        return (policy, []) if self._docking is None else self._docking.in_force(policy)
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        for problem in problems:
+            log.error("config.refused", problem=problem)
+            self._life.note(catalogue.CONFIG_REFUSED.make(clock.boot_now(), problem=problem))
 
     def _watch_desk(self, observation: Observation, state: State, effects: Effects) -> None:
         if self._desk is not None:

@@ -71,6 +71,7 @@ class Desk:
     configured: Mapping[str, str]
     record: Callable[[Record], None]
     now: Callable[[], BootNs]
+    lines_hold: Callable[[], bool] = lambda: False  # control lines may stand for proof
     _busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def reload(self) -> list[str]:

@@ -8,9 +8,11 @@ from typing import Any
 
 from agent.bay import Berth
 from agent.config import Dock
+from agent.config_docks import beside_keys
 from agent.contractors import Contractors
 from agent.control import Caller, Refusal, Verb
 from agent.core.catalogue import DOCK_TESTED
+from agent.core.policy import HintUse, Policy
 from agent.core.types import MS, SECOND
 from agent.dock_desk import Desk, teller
 from agent.dock_test import DockTest, as_json
@@ -41,8 +43,13 @@ class DockVerbs:
         self.recover = self._pairer.recover
         self.reload = desk.reload
 
-    def attach(self, percent: Callable[[], int | None]) -> None:
+    def attach(self, percent: Callable[[], int | None], policy: Callable[[], Policy]) -> None:
         self._percent = percent
+        self._desk.lines_hold = lambda: policy().tether.hint_lines is HintUse.ALLOW
+
+    def in_force(self, policy: Policy) -> tuple[Policy, list[str]]:
+        paired = {dock.name for dock in self._pairings.good()[0]}
+        return beside_keys(policy, paired)
 
     def verbs(self) -> dict[str, Verb]:
         return {

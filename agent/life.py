@@ -162,8 +162,11 @@ class Docking(Protocol):
     """Docks that come and go while the agent runs: what the daemon calls of it."""
 
     def verbs(self) -> Mapping[str, Any]: ...
-    def attach(self, percent: Callable[[], int | None]) -> None:
-        """Where to read the tablet's battery."""
+    def attach(self, percent: Callable[[], int | None], policy: Callable[[], Policy]) -> None:
+        """Where to read the tablet's battery, and what policy is in force."""
+
+    def in_force(self, policy: Policy) -> tuple[Policy, list[str]]:
+        """What of a policy holds beside the docks that are paired, and what does not."""
 
     async def recover(self) -> None:
         """Finish what was interrupted; after the start. Raises nothing."""

@@ -39,6 +39,12 @@ class Pairer:
         """Pair the dock that the wish means; with ``listed`` on a port of a dock only. Raises Refusal."""
         tell = teller(caller)
         with refused():
+            if self._desk.lines_hold():
+                raise Refusal(
+                    "lines_hold",
+                    "`policy.tether.hint_lines` is allow: a wire bridge would open what a key guards",
+                    "set it to report or restrict, reload the agent, then pair",
+                )  # fmt: skip
             async with self._desk.alone(tell):
                 found = self._choose(wish, listed)
                 with self._desk.port(wish.model, found[0]) as port:

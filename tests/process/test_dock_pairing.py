@@ -15,7 +15,7 @@ import pytest
 from drivers.docks.reference.codec import Challenge, Message, Pair, Unpair
 from simulator.docks.reference import PairFault
 from simulator.docks.serial_device import PtyPlug, SerialDevice
-from tests.agent_rig import stop
+from tests.agent_rig import bare, stop
 from tests.aio import looped
 from tests.dock_port import boot_now
 from tests.firmware_rig import FirmwareDock, needs_gcc
@@ -418,3 +418,30 @@ async def test_a_new_dock_takes_no_name_of_another_that_is_found_on_the_same_por
             shop.plug.pull()
             shop.plug.plug(first)
             await shop.until(tethered_to("dock"))
+
+
+@looped
+async def test_lines_that_stand_for_proof_and_a_key_do_not_go_together(tmp_path: Path) -> None:
+    lines = {
+        "name": "cradle",
+        "model": "control-lines",
+        "port": tmp_path / "ttyNone",
+        "lines": {"seated": "dsr"},
+    }
+    allow = {"tether": {"hint_lines": "allow"}}
+    async with workshop(tmp_path) as shop:
+        shop.plug.plug(shop.dock())
+        async with shop.agent.running() as process:
+            assert (await shop.pair())[0] == 0
+            await shop.tethered()
+            shop.agent.configure(bare(tmp_path, dock=[lines], policy=allow))
+            process.send_signal(signal.SIGHUP)
+            await shop.agent.says("READY=1")
+            refused = await shop.kinds("config.refused")
+            assert any("restrict is in force" in record["problem"] for record in refused)
+            assert (await shop.agent.ask("dock", "unpair", "dock"))[0] == 0
+            process.send_signal(signal.SIGHUP)
+            await shop.agent.says("READY=1")
+            code, text = await shop.says("dock", "pair", "--port", str(shop.port), "--vehicle", VEHICLE)
+            assert (code, "set it to report or restrict" in text) == (1, True), text
+            assert await stop(process) == 0
