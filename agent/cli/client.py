@@ -25,11 +25,9 @@ _EXIT_OF = {
     # What was asked for was not done, and the words say why.
     **dict.fromkeys(
         (
-            "silent", "which_port", "paired_already", "unproven", "not_kept", "absent", "refused", "lines_hold",
-            "configured", "unknown_dock", "name_taken", "no_vehicle", "no_key", "no_pairing", "store",
-            "too_many",
-            "bad_token",
-            "used_up",
+            "silent", "which_port", "paired_already", "unproven", "not_kept", "absent", "refused",
+            "lines_hold", "configured", "unknown_dock", "name_taken", "no_vehicle", "no_key", "no_pairing",
+            "store", "too_many", "bad_token", "used_up",
         ),
         NOT_WELL,
     ),

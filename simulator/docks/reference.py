@@ -8,7 +8,7 @@ supply and the dead man are in ``simulator.docks.reference_outputs``.
 from __future__ import annotations
 
 import enum
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import product
@@ -31,6 +31,7 @@ from drivers.docks.reference.codec import (
     Message,
     Nak,
     NakReason,
+    Output,
     Outputs,
     Pair,
     Ping,
@@ -51,7 +52,8 @@ SLEEPY_STATUS_PERIOD_NS = SECOND  # 1 Hz once a power cut is announced; docs/doc
 # A session that no LEASE ever followed, or that was never taken up, ends after the longest lease: what was
 # held back on the wire must not open or use it hours later; ours.
 UNLEASED_NS = 5 * SECOND
-NAK_PACE_NS = 200 * MS  # at most 5 NAK a second; docs/dock-link.md
+NAKS_IN_A_SECOND = 5  # that have no tag; docs/dock-link.md
+ALL_OUTPUTS = sum(output.value for output in Output)
 POWER_ON_RESET, BROWN_OUT_RESET, WATCHDOG_RESET = 0, 1, 2  # reset causes of this model; ours
 FIRMWARE = (1, 0)
 MODEL = "Simulated reference dock"
@@ -122,7 +124,7 @@ class ReferenceDock:
         self._pending_since = self._unleased_since = at
         self._leased = False  # the current session, or the one before it that it took over from
         self._last_command: tuple[int, int] | None = None
-        self._nak_after = at
+        self._naks: deque[BootNs] = deque(maxlen=NAKS_IN_A_SECOND)
         self._dropped_at_status = sum(self.dropped.values())
         self._voltage = VoltageMeter(self.inputs.vehicle_mv, at)
         self._said: tuple[int, int, int] | None = None
@@ -242,9 +244,9 @@ class ReferenceDock:
     def _nak(self, sequence: int, reason: NakReason, at: BootNs, under: Session | None = None) -> None:
         """Refuse. Without a tag at most five times a second, so that noise cannot keep the dock busy."""
         if under is None:
-            if at < self._nak_after:
+            if len(self._naks) == NAKS_IN_A_SECOND and at < self._naks[0] + SECOND:
                 return
-            self._nak_after = BootNs(at + NAK_PACE_NS)
+            self._naks.append(at)
         self._send(Nak(sequence, reason), under)
 
     # --- what comes in ---
@@ -341,8 +343,10 @@ class ReferenceDock:
             case Lease(milliseconds):
                 self._leased = True
                 self.actuators.lease(milliseconds, at)
+            case Outputs(mask) if mask & ~ALL_OUTPUTS:
+                return False  # outputs that no dock has
             case Outputs(mask, values):
-                self.actuators.set(mask & 31, values & 31)
+                self.actuators.set(mask, values & mask)
             case PowerCutIn(seconds):
                 wanted = None if seconds == CANCEL_POWER_CUT else BootNs(at + seconds * SECOND)
                 return self.actuators.plan_cut(wanted)

@@ -22,6 +22,7 @@ enum {
     IVMA_SERIAL_SIZE = 12,
     IVMA_VEHICLE_SIZE = 17,
     IVMA_MODEL_SIZE = 32,
+    IVMA_NAKS_IN_A_SECOND = 5, /* that have no tag */
     IVMA_RECORD_SIZE = 55, /* paired, version, vehicle id, key, crc: what the board keeps over power-off */
     IVMA_FRAME_SIZE = 221  /* the longest frame on the wire, without its closing zero */
 };
@@ -103,8 +104,9 @@ struct ivma_dock {
     uint8_t paired, floor_version, key[IVMA_KEY_SIZE], vehicle[IVMA_VEHICLE_SIZE];
     uint8_t reset_cause, sequence, outputs, driven;
     uint8_t executed, executed_type, executed_sequence;
-    uint8_t lease_runs, dead, hold_ends, cut, latch_moves, link_errors, naks;
-    uint32_t started_ms, now_ms, lease_from_ms, lease_ms, dead_since_ms, cut_at_ms, latch_since_ms, nak_since_ms;
+    uint8_t lease_runs, dead, hold_ends, cut, latch_moves, link_errors, nak_next;
+    uint32_t started_ms, now_ms, lease_from_ms, lease_ms, dead_since_ms, cut_at_ms, latch_since_ms;
+    uint32_t nak_ms[IVMA_NAKS_IN_A_SECOND];
     uint32_t start_count, proof_count, status_count, status_at_ms;
     uint8_t told_bits, told_known;
     uint16_t told_faults, told_mv, lowest_mv;
@@ -157,7 +159,6 @@ enum { CUT_NONE, CUT_PLANNED, CUT_OFF, CUT_DONE };
 #define HOLD_AFTER_DEATH 120000u
 #define CUT_LASTS 10000u
 #define CUT_CANCELLED 0xFFFFu
-#define NAKS_IN_A_SECOND 5u
 #define PENDING_LASTS 5000u    /* ours: a held-back frame must not open a session hours later */
 #define LATCH_TRAVEL 1000u     /* ours */
 #define FALL_MV 1000u          /* such a fall of vehicle voltage is told at once */
@@ -437,12 +438,10 @@ static void transmit(struct ivma_dock *dock, uint8_t type, const uint8_t *payloa
 static void nak(struct ivma_dock *dock, uint8_t sequence, uint8_t reason, int tagged) {
     uint8_t payload[2];
     if (!tagged) {
-        if (dock->now_ms - dock->nak_since_ms >= 1000u) {
-            dock->nak_since_ms = dock->now_ms;
-            dock->naks = 0;
-        }
-        if (dock->naks >= NAKS_IN_A_SECOND) return;
-        dock->naks++;
+        uint32_t *oldest = &dock->nak_ms[dock->nak_next];
+        if (dock->now_ms - *oldest < 1000u) return;
+        *oldest = dock->now_ms;
+        if (++dock->nak_next == IVMA_NAKS_IN_A_SECOND) dock->nak_next = 0;
     }
     payload[0] = sequence;
     payload[1] = reason;
@@ -618,7 +617,7 @@ static void pass_time(struct ivma_dock *dock) {
 
 /* --- receiving ----------------------------------------------------------------------------------------------- */
 
-static int execute(struct ivma_dock *dock, uint8_t type, const uint8_t *payload);
+static int execute(struct ivma_dock *dock, uint8_t type, const uint8_t *payload, int tagged);
 
 /* The length that a type asks for, or -1 if it is none for a dock. */
 static int length_of(uint8_t type) {
@@ -636,7 +635,7 @@ static void obey(struct ivma_dock *dock, uint8_t type, uint8_t sequence, uint8_t
                  int tagged) {
     int done = 1, again = dock->executed && dock->executed_type == type && dock->executed_sequence == sequence;
     if (!again) {
-        done = execute(dock, type, payload);
+        done = execute(dock, type, payload, tagged);
         if (done) {
             dock->executed = 1;
             dock->executed_type = type;
@@ -651,7 +650,7 @@ static void obey(struct ivma_dock *dock, uint8_t type, uint8_t sequence, uint8_t
 }
 
 /* 0 if it is refused. */
-static int execute(struct ivma_dock *dock, uint8_t type, const uint8_t *payload) {
+static int execute(struct ivma_dock *dock, uint8_t type, const uint8_t *payload, int tagged) {
     uint32_t seconds;
     switch (type) {
     case LEASE:
@@ -678,7 +677,7 @@ static int execute(struct ivma_dock *dock, uint8_t type, const uint8_t *payload)
         dock->cut_at_ms = dock->now_ms + seconds * 1000u;
         return 1;
     case PAIR:
-        if (dock->paired && !dock->inputs.service) return 0;
+        if (tagged) return 0; /* a new key is for a dock in service, untagged: no session changes its own */
         if (!save_pairing(dock, 1, payload, payload + IVMA_KEY_SIZE)) return 0;
         end_session(&dock->current); /* whoever knew the old key must not live on in its session */
         end_session(&dock->pending);
@@ -826,6 +825,7 @@ static int changed(const struct ivma_dock *dock) {
 
 void ivma_dock_start(struct ivma_dock *dock, const struct ivma_board *board, const struct ivma_identity *identity,
                      uint8_t reset_cause, uint8_t outputs) {
+    uint8_t i;
     memset(dock, 0, sizeof *dock);
     dock->board = board;
     dock->identity = identity;
@@ -833,7 +833,7 @@ void ivma_dock_start(struct ivma_dock *dock, const struct ivma_board *board, con
     dock->outputs = dock->driven = outputs;
     dock->told_mv = IVMA_NO_UNSIGNED;
     dock->started_ms = dock->now_ms = board->now_ms(board->self);
-    dock->nak_since_ms = dock->now_ms - 1000u;
+    for (i = 0; i < IVMA_NAKS_IN_A_SECOND; i++) dock->nak_ms[i] = dock->now_ms - 1000u;
     load_pairing(dock);
     dock->start_count = board->count_start(board->self);
     sample(dock);

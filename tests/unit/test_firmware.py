@@ -578,7 +578,7 @@ def test_its_size_and_stack_are_what_the_page_says(tmp_path: Path) -> None:
     text, data, bss = map(int, size.splitlines()[1].split()[:3])
     assert text <= 8000
     assert data + bss == 0  # all state is the caller's struct
-    assert library().rig_dock_size() <= 528  # 520 where pointers have 32 bits
+    assert library().rig_dock_size() <= 544  # 536 where pointers have 32 bits
     stack = [int(line.split("\t")[1]) for line in (tmp_path / "dock.su").read_text().splitlines()]
     assert max(stack) <= 400
 
