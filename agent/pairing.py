@@ -202,7 +202,7 @@ class Pairer:
         )  # fmt: skip
 
     def _proven(self, path: str) -> bool:
-        return any(self._desk.bay.berths[name].proof_at is not None for name in self._desk.bay.at(path))
+        return any(self._desk.bay.berths[name].proven for name in self._desk.bay.at(path))
 
     def _wanted(self, wish: Wish, found: Found, ident: DockIdent) -> Dock:
         known = self._desk.known()

@@ -116,6 +116,25 @@ async def scene(folder: Path) -> dict[str, Any]:
             assert code == 0, text
             await shop.tethered()
             result["swapped to"] = (await shop.agent.ask("dock", "show"))[1]["docks"][0]["serial"]
+            # This tablet is a new one: the dock has the key of the one before, which is gone.
+            shop.plug.pull()
+            kept = shop.dock("DK-000009", key=bytes(32))
+            shop.plug.plug(kept)
+            await shop.until(lambda status: status["tether"]["state"] != "tethered")
+            bed.remove(f"{SYS}/ttyACM1", "/dev/ttyACM1")
+            bed.add(
+                f"{SYS}/ttyACM2", "tty",
+                {"DEVNAME": "/dev/ttyACM2", "IVMA_DOCK": "1", "ID_VENDOR_ID": "1209", "ID_MODEL_ID": "0001"},
+                leads_to=str(shop.plug.path.readlink()),
+            )  # fmt: skip
+            swap = (*pair, "--name", "dock", "--replace")
+            _, result["contact open"] = await contractor(shop, good, *swap, groups=both)
+            kept.model.service_contact = True
+            code, text = await contractor(shop, good, *swap, groups=both)
+            assert code == 0, text
+            kept.model.service_contact = False
+            await shop.tethered()
+            assert kept.model.identity.key != bytes(32)
             result["used"] = [record["action"] for record in await shop.kinds("contractor.used")]
             result["by"] = sorted({record["contractor"] for record in await shop.kinds("contractor.used")})
             result["refused"] = len(await shop.kinds("contractor.refused"))

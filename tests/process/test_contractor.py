@@ -36,6 +36,8 @@ def test_a_contractor_pairs_tests_and_swaps_under_a_token_and_no_more() -> None:
     assert f"paired: dock is dock {SERIAL} in vehicle {VEHICLE}; it proved its key" in seen["paired"]
     assert seen["found by"] == {"ID_VENDOR_ID": "1209", "ID_MODEL_ID": "0001", "ID_SERIAL_SHORT": "A-77"}
     assert seen["swapped to"] == "DK-000008"
-    assert seen["used"] == ["pair", "pair", "test", "pair"]  # the first on a port of his own, refused later
+    assert "paired already, and its service contact is open" in seen["contact open"]
+    # The first was on a port of his own and refused later, as the one with the open contact was.
+    assert seen["used"] == ["pair", "pair", "test", "pair", "pair", "pair"]
     assert seen["by"] == ["Smith Ltd"]
     assert seen["refused"] >= 1
