@@ -331,6 +331,7 @@ class Builder:
             boot_now,
             on_health=self._hooks.store_health,
             on_renewed=self._hooks.store_renewed,
+            on_recalled=self._hooks.store_recalled,
             on_commit=on_commit,
             telemetry_group_s=store.telemetry_commit_s,
         )

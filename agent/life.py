@@ -34,6 +34,7 @@ from agent.core.types import (
     GuardState,
     KeepGrant,
     Lease,
+    MemoryFound,
     Observation,
     Remembered,
     Started,
@@ -201,6 +202,7 @@ class Hooks:
     store_health: Callable[[bool, str], None]
     record: Callable[[Record], None]
     store_renewed: Callable[[str], None]
+    store_recalled: Callable[[bytes], None]  # what is remembered, when the start could not read it
     contact: Callable[[], None]  # the depot said something under its key
 
 
@@ -238,7 +240,14 @@ class Life:
     ) -> None:
         self._emergency: Emergency = emergency or NoEmergency()
         self.parts = parts = build(
-            Hooks(self.observe, self.store_health, self.note, self.store_renewed, self.contact)
+            Hooks(
+                self.observe,
+                self.store_health,
+                self.note,
+                self.store_renewed,
+                self.store_recalled,
+                self.contact,
+            )
         )
         self._effector = Effector(
             chain=parts.chain,
@@ -340,6 +349,11 @@ class Life:
 
     def store_renewed(self, detail: str) -> None:
         self.observe(StoreRenewed(self._now(), detail))
+
+    def store_recalled(self, remembered: bytes) -> None:
+        found = memory.decode(remembered)
+        if found is not None:
+            self.observe(MemoryFound(self._now(), found))
 
     def contact(self) -> None:
         # Acks come by the thousand: only a memory that was lost waits for one.

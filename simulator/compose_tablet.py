@@ -165,6 +165,7 @@ class AgentRun:
                 deliver,
                 on_health=hooks.store_health,
                 on_renewed=hooks.store_renewed,
+                on_recalled=hooks.store_recalled,
                 on_commit=lambda seqs: heads[0](seqs),
             ),
             now,

@@ -34,6 +34,7 @@ MAX_QUESTIONS = 256  # ours: many times what a session asks at a time
 _T = TypeVar("_T")
 Health = Callable[[bool, str], None]
 Renewed = Callable[[str], None]
+Recalled = Callable[[bytes], None]
 Committed = Callable[[Mapping[Stream, int]], None]
 
 
@@ -71,8 +72,10 @@ class GroupCommit:
     """The store with its inbox. Producers ask from the loop; a worker calls ``open``, takes turns, ``end``s.
 
     A turn is ``take``, ``work``, and ``put_back`` of what is left; the next one is due at ``due``, by the
-    clock ``now``. Nothing here is locked: with a worker in another thread, all but ``open``, ``work`` and
-    ``release`` belong under one lock. ``deliver`` has a call made on the loop; futures resolve only there.
+    clock ``now``. ``on_recalled`` is called with what the file remembers when only a later try could open it,
+    and before anything else is remembered in its place. Nothing here is locked: with a worker in another
+    thread, all but ``open``, ``work`` and ``release`` belong under one lock. ``deliver`` has a call made on
+    the loop; futures resolve only there.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class GroupCommit:
         *,
         on_health: Health = lambda ok, detail: None,
         on_renewed: Renewed = lambda detail: None,
+        on_recalled: Recalled = lambda remembered: None,
         on_commit: Committed = lambda heads: None,
         telemetry_group_s: int = TELEMETRY_GROUP_S,
         inbox_records: int = INBOX_RECORDS,
@@ -94,6 +98,7 @@ class GroupCommit:
         self._deliver = deliver
         self._on_health = on_health
         self._on_renewed = on_renewed
+        self._on_recalled = on_recalled
         self._on_commit = on_commit
         self._inbox = Inbox(inbox_records, telemetry_group_s * SECOND)
         self._questions: deque[Question] = deque()
@@ -102,6 +107,8 @@ class GroupCommit:
         # The worker's own.
         self._store: Store | None = None
         self._problem: StoreError | None = None  # why commits fail, while they do
+        self._unread = False  # nobody could read what is remembered
+        self._hold = False  # whoever was told of it now has the next word
 
     # --- for producers, on the loop -------------------------------------------------------------------
 
@@ -169,6 +176,7 @@ class GroupCommit:
         except StoreInUse:
             raise
         except StoreError as error:
+            self._unread = True
             self._failed(error)
             return Opened(None, None, str(error))
         return Opened(store.remembered, store.damaged, None)
@@ -188,7 +196,7 @@ class GroupCommit:
 
     def work(self, turn: Turn) -> list[Item]:
         """Commit and answer; returns what the disk did not take, to be put back."""
-        left = self._commit(turn.items) if turn.items else []
+        left = self._commit(turn.items, hold=not turn.closing) if turn.items else []
         if left and turn.closing:
             problem = self._problem or StoreError("the store is closed")
             self._settle([(item.future, problem) for item in left])
@@ -224,15 +232,23 @@ class GroupCommit:
 
     def _the_store(self) -> Store:
         if self._store is None:
-            self._store = self._open_store()
+            store = self._store = self._open_store()
+            if self._unread and store.remembered is not None:
+                found = store.remembered
+                self._deliver(lambda: self._on_recalled(found))
+                self._hold = True
+            self._unread = False
         return self._store
 
-    def _commit(self, items: list[Item]) -> list[Item]:
+    def _commit(self, items: list[Item], *, hold: bool) -> list[Item]:
         """Commit ``items`` as one group; returns those that the disk did not take, in order."""
         records = [record for item in items for record in item.records]
         remember = next((item.remember for item in reversed(items) if item.remember is not None), None)
         try:
             store = self._the_store()
+            if hold and self._hold:
+                self._hold = False
+                return items
             firsts = store.append(records, remember)
         except LocalProtocolError as error:
             if len(items) == 1:
@@ -240,7 +256,7 @@ class GroupCommit:
                 return []
             # One of them is at fault: the others must not pay for it.
             for position, item in enumerate(items):
-                if self._commit([item]):
+                if self._commit([item], hold=False):
                     return items[position:]
             return []
         except StoreError as error:

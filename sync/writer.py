@@ -19,6 +19,7 @@ from sync.groups import (
     GroupCommit,
     Health,
     Opened,
+    Recalled,
     Renewed,
     settle,
 )
@@ -31,7 +32,7 @@ class StoreThread:
     """Owns the store and its thread. Every method is for the loop; every future resolves on it.
 
     ``on_health(ok, detail)`` is called when commits begin to fail and when they work again, ``on_renewed``
-    when a damaged file was replaced while it was in use, ``on_commit``
+    when a damaged file was replaced while it was in use, ``on_recalled`` as GroupCommit says, ``on_commit``
     with the newest sequence number of every stream after each commit. ``refused`` counts the records that
     a full inbox did not take, by stream.
     """
@@ -43,6 +44,7 @@ class StoreThread:
         *,
         on_health: Health = lambda ok, detail: None,
         on_renewed: Renewed = lambda detail: None,
+        on_recalled: Recalled = lambda remembered: None,
         on_commit: Committed = lambda heads: None,
         telemetry_group_s: int = TELEMETRY_GROUP_S,
         inbox_records: int = INBOX_RECORDS,
@@ -61,6 +63,7 @@ class StoreThread:
             self._on_loop,
             on_health=on_health,
             on_renewed=on_renewed,
+            on_recalled=on_recalled,
             on_commit=on_commit,
             telemetry_group_s=telemetry_group_s,
             inbox_records=inbox_records,

@@ -28,6 +28,7 @@ from agent.core.grant_words import evidence
 from agent.core.ignition_words import crank_open
 from agent.core.notes import evidence_text
 from agent.core.policy import Policy
+from agent.core.recall import recalled
 from agent.core.start import start
 from agent.core.state import NEVER, PowerMode, State, TetherState
 from agent.core.tether_rules import BY_HINT
@@ -50,6 +51,7 @@ from agent.core.types import (
     GuardState,
     Lock,
     LockOutcome,
+    MemoryFound,
     Observation,
     Posture,
     Prove,
@@ -88,7 +90,7 @@ def step_in_full(state: State, obs: Observation, policy: Policy) -> tuple[State,
     if state.started:
         state = _settle(state, policy, obs, effects)
     remembered = last_words(state, now)
-    blank = isinstance(obs, StoreRenewed)  # its file remembers nothing
+    blank = isinstance(obs, StoreRenewed | MemoryFound)  # its file remembers nothing, or what is old
     if state.started and (blank or _material(remembered) != _material(state.remembered)):
         state = evolve(state, remembered=remembered)
         effects.append(Remember(remembered))
@@ -179,6 +181,10 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             effects.append(Lock(state.decision, state.tether.decision))
             effects.append(Write(USED_WHILE_LOCKED.make(now, detail=obs.detail)))
             return evolve(state, defied=state.defied + 1)
+        case MemoryFound():
+            held = state.tether.state in grants_.HELD
+            memory = recalled(state.grants.memory, obs.remembered.grants, policy.grants, held=held)
+            return evolve(state, grants=evolve(state.grants, memory=memory))
         case DockVersion():
             effects.append(Write(LINK_VERSION.make(now, dock=obs.dock)))
             return state

@@ -96,7 +96,7 @@ def _used(memory: GrantMemory, id_: str, number: int) -> tuple[str, str] | None:
     return None
 
 
-def _note_used(memory: GrantMemory, id_: str, number: int) -> GrantMemory:
+def note_used(memory: GrantMemory, id_: str, number: int) -> GrantMemory:
     used = sorted((*memory.used, UsedDocument(number, id_)), key=lambda document: document.number)
     floor = memory.floor
     while len(used) > USED_MAX:
@@ -114,7 +114,7 @@ def _permit(grants: Grants, obs: PermitPresented, now: BootNs, policy: GrantPoli
     if refusal is not None:
         return _refuse(grants, now, "permit", *refusal)
     before = grants.memory
-    grants = evolve(grants, memory=_note_used(before, obs.id, obs.number), answer=None)
+    grants = evolve(grants, memory=note_used(before, obs.id, obs.number), answer=None)
     permit = Permit(obs.id, obs.number, obs.scope, obs.minutes * MINUTE)
     return take_slice(grants, permit, now, now, policy, "permit", before)
 
@@ -139,7 +139,7 @@ def _refill(grants: Grants, obs: OverrideRefilled, now: BootNs) -> Result:
     refusal = _used(grants.memory, obs.id, obs.number) or (VOID if grants.memory.void else None)
     if refusal is not None:
         return _refuse(grants, now, "refill", *refusal)
-    memory = replace(_note_used(grants.memory, obs.id, obs.number), overrides=None)
+    memory = replace(note_used(grants.memory, obs.id, obs.number), overrides=None)
     because = "all safety overrides may be taken again"
     answer = Answer("refill", given=True, rule="grant.refilled", because=because)
     return evolve(grants, memory=memory, answer=answer), []

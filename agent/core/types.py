@@ -407,6 +407,13 @@ class StoreRenewed(Observation):
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryFound(Observation):
+    """The store works, and has what an earlier run remembered; at the start it could not be read."""
+
+    remembered: Remembered
+
+
+@dataclass(frozen=True, slots=True)
 class DepotContact(Observation):
     """The depot said something under its own key."""
 

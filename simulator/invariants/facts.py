@@ -26,6 +26,7 @@ from simulator.invariants.leave import GrantLimits, Leave
 from simulator.virtual.events import (
     Agent,
     Attempted,
+    Committed,
     Event,
     Fault,
     Guard,
@@ -123,6 +124,7 @@ class Facts:
         Guard,
         Fault,
         Attempted,
+        Committed,
         Refused,
     )
 
@@ -224,10 +226,11 @@ class Facts:
                 self.leave.power(event.at, event.state)
             case Attempted():
                 for record in event.records:
-                    if what := self.leave.recorded(event.at, record):
-                        self._tell(Overgranted(event.at, what))
+                    self._granted(event.at, self.leave.recorded(event.at, event.ticket, record))
+            case Committed():
+                self._granted(event.at, self.leave.committed(event.at, event.ticket))
             case Refused():
-                self.leave.refused()
+                self._granted(event.at, self.leave.refused(event.ticket))
             case Usable():
                 self.usable = event.usable
                 if event.usable:
@@ -236,6 +239,7 @@ class Facts:
                 self.agent_since = event.at if event.what == "started" else None
                 if event.what == "started":
                     self._forget()
+                    self.leave.run_ended()
             case Guard():
                 self.guard_since = event.at if event.what == "started" else None
             case Fault():
@@ -245,6 +249,10 @@ class Facts:
                 self.faulty_until[event.name] = event.at
             case _:
                 pass
+
+    def _granted(self, at: BootNs, too_much: str) -> None:
+        if too_much:
+            self._tell(Overgranted(at, too_much))
 
     def _forget(self) -> None:
         """A new run of the agent has heard nothing yet."""

@@ -12,6 +12,7 @@ from agent.core.records import Record
 from agent.core.types import MINUTE, SECOND, BootNs, Observation, PermitPresented, Started
 
 NEVER = BootNs(-(1 << 62))
+UNKEPT_NS = SECOND  # design 2: the agent waits so long for the store, then the override works without it
 KNOWN_MAX = 256  # ours: permits that were presented; a world has few
 
 
@@ -39,7 +40,8 @@ class Leave:
         self._asked: dict[str, int] = {}  # permits that were presented, with their minutes
         self._used: set[str] = set()
         self._taken = 0  # overrides since the last refill
-        self._unkept = 0  # overrides that a store which fails leaves beside them, this boot
+        self._claims: dict[int, BootNs] = {}  # overrides that are not durable yet, by the queue's ticket
+        self._unkept = 0  # overrides that no store kept in time, this boot
 
     @property
     def until(self) -> BootNs:
@@ -58,15 +60,13 @@ class Leave:
             case _:
                 pass
 
-    def recorded(self, now: BootNs, record: Record) -> str:
+    def recorded(self, now: BootNs, ticket: int, record: Record) -> str:
         """Take in a record that the agent made; what it cannot have made, in words, or nothing."""
         name = record.kind.name
         values = dict(zip((field.name for field in record.kind.fields), record.body, strict=True))
         if name == "grant.override":
             self._override_until = BootNs(now + self._limits.override_ns)
-            self._taken += 1
-            if self._taken > self._limits.overrides + self._unkept:
-                return f"override number {self._taken} since the last refill"
+            self._claims[ticket] = now
         if name == "grant.changed" and values["rule"] == "grant.permit":
             return self._permit(now, str(values["id"]))
         return ""
@@ -92,9 +92,28 @@ class Leave:
             self._permit_until = min(self._permit_until, now)
         self._on = on
 
-    def refused(self) -> None:
-        """The store did not keep something: one override more may be taken in this boot."""
-        self._unkept = 1
+    def committed(self, now: BootNs, ticket: int) -> str:
+        """What was recorded is durable; what is too much of it, in words, or nothing."""
+        asked = self._claims.pop(ticket, None)
+        if asked is None:
+            return ""
+        if now - asked > UNKEPT_NS:
+            return self._beside()
+        self._taken += 1
+        return f"override number {self._taken} since the last refill" * (self._taken > self._limits.overrides)
+
+    def refused(self, ticket: int) -> str:
+        """The store did not keep it."""
+        return "" if self._claims.pop(ticket, None) is None else self._beside()
+
+    def run_ended(self) -> None:
+        """Whether the store took what it had not answered nobody knows."""
+        self._claims.clear()
+
+    def _beside(self) -> str:
+        """A store that fails leaves one override in a boot beside those that are counted."""
+        self._unkept += 1
+        return f"override number {self._unkept} in one boot on a store that fails" * (self._unkept > 1)
 
     def refilled(self) -> None:
         self._taken = 0

@@ -65,8 +65,8 @@ class UsableOnlyByProof(Invariant):
     def check(self, at: BootNs) -> Violation | None:
         if self._opened_at is None:
             return None
-        since = max(self._opened_at, self._locker_since)
-        if at - since <= RELOCK_NS or excused_until(self.facts, at) == at:
+        since = max(self._opened_at, self._locker_since, excused_until(self.facts, at))
+        if at - since <= RELOCK_NS:
             return None
         opened, self._opened_at = self._opened_at, None
         last = self.facts.entitled_until
@@ -128,8 +128,8 @@ class RestrictedInTime(Invariant):
         if self._unseated_at is not None and self._unseated_at < until:
             until = BootNs(max(self._unseated_at, self.facts.leave.until))
             why = "the dock said, authenticated, that the tablet is unseated"
-        until = BootNs(max(until, self._locker_since))
-        if at - until <= TAKE_NS or excused_until(self.facts, at) == at:
+        until = BootNs(max(until, self._locker_since, excused_until(self.facts, at)))
+        if at - until <= TAKE_NS:
             return None
         self._entitled = False
         return self.broken(at, f"still usable {_s(at - until)} after {why}")

@@ -54,6 +54,7 @@ from agent.core.types import (
     LinkLoss,
     Lock,
     LockOutcome,
+    MemoryFound,
     Observation,
     OverrideRefilled,
     OverrideTaken,
@@ -153,6 +154,7 @@ others: st.SearchStrategy[Observation] = st.one_of(
     st.builds(GuardLocked, AT_ONCE, st.integers(0, 9), st.just("guard.lease_ran_out")),
     st.builds(StoreRenewed, AT_ONCE, st.just("")),
     st.builds(DepotContact, AT_ONCE),
+    st.builds(MemoryFound, AT_ONCE, st.builds(Remembered, decision=st.integers(0, 3))),
     st.builds(DocumentRefused, AT_ONCE, st.just("signature"), st.just("")),
     st.builds(GrantsRevoked, AT_ONCE, st.just("root"), st.sampled_from([None, 7])),
     st.builds(GrantKept, AT_ONCE, st.integers(0, 3), st.booleans()),
@@ -194,7 +196,7 @@ def test_the_strategy_covers_every_observation() -> None:
         DockStatus, DockProof, DockForeign, DockHint, CanSignal, Started, DeadlineReached, DockLinkUp,
         DockLinkLost, DockIdent, DockVersion, DockCommandDone, CanBus, TabletPower, LockOutcome,
         UsedWhileLocked, SleepSignal, ShutdownSignal, PowerOutcome, Drained, StoreHealth, GuardState,
-        GuardLocked, StoreRenewed, DepotContact, DocumentRefused, GrantsRevoked, GrantKept,
+        GuardLocked, StoreRenewed, MemoryFound, DepotContact, DocumentRefused, GrantsRevoked, GrantKept,
         # What asks for leave is in test_core_grants.py, whose books know of it.
         PermitPresented, CodeRequested, CodeAnswered, OverrideTaken, OverrideRefilled,
     }  # fmt: skip

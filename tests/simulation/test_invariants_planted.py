@@ -227,6 +227,23 @@ def test_2_use_may_last_for_the_ride_through() -> None:
     assert stage.violations() == []
 
 
+@pytest.mark.parametrize(("locks_after_s", "late"), [(1.9, False), (2.2, True)])
+def test_2_a_guard_that_starts_beside_a_stopped_agent_waits_for_it_first(
+    locks_after_s: float, late: bool
+) -> None:
+    stage = Stage(RestrictedInTime)
+    stage.begin()
+    stage.emit(ev.Guard, "started")
+    stage.held_for(30)
+    stage.emit(ev.Guard, "killed")
+    stage.emit(ev.Fault, "agent-stopped", True)
+    stage.s += 10
+    stage.emit(ev.Guard, "started")
+    stage.s += locks_after_s
+    stage.emit(ev.Usable, False)
+    assert bool(stage.violations()) is late
+
+
 @pytest.mark.parametrize("evidence_returns", [True, False])
 def test_2_catches_use_beyond_the_ride_through(evidence_returns: bool) -> None:
     stage = Stage(RestrictedInTime)
@@ -315,6 +332,7 @@ def test_3_catches_an_override_more_than_there_are() -> None:
     stage = Stage(OnlyItsDockLoosens)
     for ticket in (1, 2, 3):
         stage.attempt(ticket, OVERRIDE_TAKEN.make(0, uid=1000, length_s=900, left=0))
+        stage.commit(ticket, Stream.ALARM, ticket)
     assert words(stage.violations()) == "the agent granted override number 3 since the last refill"
 
 

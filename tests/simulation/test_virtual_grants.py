@@ -33,29 +33,44 @@ def overridden() -> Record:
     return catalogue.OVERRIDE_TAKEN.make(NOW, uid=1000, length_s=900, left=1)
 
 
+def override(leave: Leave, ticket: int, after_ns: int = 0) -> str:
+    """One is taken, and is durable after so long."""
+    return leave.recorded(NOW, ticket, overridden()) or leave.committed(BootNs(NOW + after_ns), ticket)
+
+
 class TestTheObserver:
     def test_a_third_override_is_one_too_many_until_a_refill(self) -> None:
         leave = Leave(GrantLimits())
-        assert [leave.recorded(NOW, overridden()) for _ in range(2)] == ["", ""]
-        assert "number 3" in leave.recorded(NOW, overridden())
+        assert [override(leave, ticket) for ticket in (1, 2)] == ["", ""]
+        assert "number 3" in override(leave, 3)
         leave.refilled()
-        assert leave.recorded(NOW, overridden()) == ""
+        assert override(leave, 4) == ""
         assert leave.until == NOW + 900 * SECOND
+
+    def test_a_store_that_fails_leaves_one_beside_them_in_a_boot(self) -> None:
+        leave = Leave(GrantLimits())
+        leave.observed(NOW, Started(NOW, "one", None))
+        assert [override(leave, ticket) for ticket in (1, 2)] == ["", ""]
+        assert override(leave, 3, after_ns=2 * SECOND) == ""
+        leave.recorded(NOW, 4, overridden())
+        assert "number 2 in one boot" in leave.refused(4)
+        leave.observed(NOW, Started(NOW, "two", None))
+        assert override(leave, 5, after_ns=2 * SECOND) == ""
 
     def test_a_permit_counts_once_for_as_long_as_it_says(self) -> None:
         leave = Leave(GrantLimits())
-        assert "nobody presented" in leave.recorded(NOW, changed("grant.permit", 1))
+        assert "nobody presented" in leave.recorded(NOW, 1, changed("grant.permit", 1))
         leave.observed(NOW, presented(1, 30))
         assert leave.until < NOW
-        assert leave.recorded(NOW, changed("grant.permit", 1)) == ""
+        assert leave.recorded(NOW, 1, changed("grant.permit", 1)) == ""
         assert leave.until == NOW + 30 * MINUTE
-        assert "a second time" in leave.recorded(NOW, changed("grant.permit", 1))
+        assert "a second time" in leave.recorded(NOW, 1, changed("grant.permit", 1))
 
     def test_sleep_takes_nothing_of_it_a_boot_ten_minutes_and_the_third_all(self) -> None:
         leave = Leave(GrantLimits())
         leave.observed(NOW, Started(NOW, "one", None))
         leave.observed(NOW, presented(1, 60))
-        leave.recorded(NOW, changed("grant.permit", 1))
+        leave.recorded(NOW, 1, changed("grant.permit", 1))
         leave.power(NOW, "suspended")
         assert leave.until == NOW
         woke = BootNs(NOW + 5 * MINUTE)

@@ -14,6 +14,7 @@ from agent.core.catalogue import (
     GRANT_REFUSED,
     OVERRIDE_TAKEN,
 )
+from agent.core.grants import NOTHING_KNOWN
 from agent.core.machine import last_words
 from agent.core.policy import Policy
 from agent.core.state import Answer, TetherState
@@ -33,6 +34,7 @@ from agent.core.types import (
     GrantsRevoked,
     KeepGrant,
     Lock,
+    MemoryFound,
     OverrideRefilled,
     OverrideTaken,
     PermitPresented,
@@ -44,7 +46,7 @@ from agent.core.types import (
     StoreHealth,
     StoreRenewed,
 )
-from tests.core_driver import Core
+from tests.core_driver import Core, status
 
 POLICY = Policy()
 G = POLICY.grants
@@ -731,3 +733,52 @@ def test_an_orderly_stop_keeps_what_a_crash_keeps() -> None:
     permit(core)
     assert core.kept is not None
     assert last_words(core.state, core.now).grants == core.kept.grants
+
+
+# --- a memory that is found late --------------------------------------------------------------------
+
+
+def unread() -> Core:
+    """Started in a new boot on a store that nobody could read; then proved, so that nothing is void."""
+    core = Core(POLICY, at_s=5)
+    core.start(Remembered(tether="tethered", budget_ns=None, decision=1 << 40, grants=NOTHING_KNOWN), "new")
+    core.proof()
+    core.dock(3)
+    core.see(status(core.now, seated=False))
+    assert not core.state.grants.memory.void
+    return core
+
+
+def test_a_used_permit_is_used_also_when_the_store_could_not_say_so_at_the_start() -> None:
+    before = undocked(GrantMemory(overrides=1))
+    permit(before, id_="a", number=1)
+    assert before.kept is not None
+    core = unread()
+    core.see(MemoryFound(core.now, before.kept))
+    permit(core, id_="a", number=1)
+    assert rule(core) == "grant.used"
+    remembered = core.made(Remember)[-1].what
+    assert remembered.grants.used == before.kept.grants.used
+    assert remembered.decision > before.kept.decision
+    assert override(core) == "grant.override"
+    core.run(16 * 60)
+    assert override(core) == "grant.no_override"
+
+
+def test_a_permit_that_ran_goes_on_after_the_boot_s_cost_unless_the_tablet_was_docked() -> None:
+    before = undocked()
+    permit(before, minutes=60)
+    assert before.kept is not None
+    core = Core(POLICY, at_s=5)
+    core.start(Remembered(tether="restricted", budget_ns=None, grants=NOTHING_KNOWN), "new")
+    core.see(MemoryFound(core.now, before.kept))
+    kept = core.state.grants.memory.permit
+    assert kept is not None
+    assert kept.left_ns <= 49 * 60 * SECOND
+    assert kept.boots == 1
+    docked = Core(POLICY, at_s=5)
+    docked.start(Remembered(tether="restricted", budget_ns=None, grants=NOTHING_KNOWN), "new")
+    docked.proof()
+    docked.dock(3)
+    docked.see(MemoryFound(docked.now, before.kept))
+    assert docked.state.grants.memory.permit is None

@@ -375,3 +375,40 @@ async def test_a_file_that_is_replaced_while_it_is_in_use_is_told_of_whoever_fou
     assert len(renewed) == 1
     assert "kept as queue.sqlite.damaged-1" in renewed[0]
     await again.close(WAIT_S)
+
+
+@looped
+async def test_what_only_a_later_try_can_read_is_told_before_anything_replaces_it(tmp_path: Path) -> None:
+    """The start has no memory then, and what it remembers in the meantime must not wipe out the old one."""
+    folder, away = tmp_path / "queue", tmp_path / "away"
+    folder.mkdir()
+    bench = Bench(folder)
+    await bench.thread.start()
+    await soon(bench.thread.commit([alarm(1)], b"one permit is used"))
+    await bench.thread.close(WAIT_S)
+    folder.rename(away)
+    told: list[bytes] = []
+    answered: list[asyncio.Future[Any]] = []
+    late = Bench(folder)
+
+    def recalled(found: bytes) -> None:
+        told.append(found)
+        answered.append(late.thread.commit((), b"both"))
+
+    late.thread = StoreThread(
+        late.rig.open, boot_ns, on_health=late.on_health,
+        on_recalled=recalled, on_commit=late.on_commit,
+    )  # fmt: skip
+    opened = await late.thread.start()
+    assert opened.problem is not None
+    blank = late.thread.commit([alarm(2)], b"nothing is known")
+    away.rename(folder)
+    await soon(blank)
+    assert told == [b"one permit is used"]
+    await soon(answered[0])
+    assert late.commits == 1, "what replaces it and what was known meanwhile are one transaction"
+    await late.thread.close(WAIT_S)
+    store = late.reopened()
+    assert store.remembered == b"both"
+    assert store.heads()[Stream.ALARM].seq == 2
+    store.close()
