@@ -1,7 +1,7 @@
-"""``ivma-depot``: the far end of the queue. Commands: serve, ledger, keygen, sign, code.
+"""``ivma-depot``: the far end of the queue. Commands: serve, ledger, gaps, export, keygen, sign, code.
 
-Exit status: 0 done and well; 1 the ledger found a chain that does not verify, or the service could not go
-on; 2 the command line, a setting, a key or a file is not as it must be.
+Exit status: 0 done and well; 1 a chain does not verify, a day is not complete, there is a gap, or the service
+could not go on; 2 the command line, a setting, a key or a file is not as it must be.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import logging
 import secrets
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from sync.depot import config, ledger, signing
+from sync.depot import config, day, export, ledger, signing
 from sync.depot.intake import Intake
 from sync.depot.keyring import Keyring, generate
 from sync.depot.service import DepotService
 from sync.depot.storage import DepotStorage
 from sync.errors import LocalProtocolError, StoreError
-from sync.keys import KeyFileError
+from sync.keys import KeyFileError, Verifier
 
 OK, UNWELL, MISUSED = 0, 1, 2
 
@@ -55,8 +56,21 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--db", type=Path, required=True)
     show.add_argument("--keys", type=Path, help="folder with devices/*.pub: verifies the signatures too")
     show.add_argument("--device", help="this device only")
+    show.add_argument(
+        "--day", metavar="YYYY-MM-DD", help="what can be proved of that day, UTC; with --device"
+    )
     show.add_argument("--json", action="store_true")
     show.set_defaults(run=_ledger)
+
+    gaps = commands.add_parser("gaps", help="every gap with its reason; exit status 1 if there is one")
+    gaps.add_argument("--db", type=Path, required=True)
+    gaps.add_argument("--device", help="this device only")
+    gaps.set_defaults(run=_gaps)
+
+    out = commands.add_parser("export", help="what proves a device's records, as JSON lines")
+    out.add_argument("--db", type=Path, required=True)
+    out.add_argument("--device", required=True)
+    out.set_defaults(run=_export)
 
     keygen = commands.add_parser("keygen", help="make the keys of a rig; those that are there stay")
     keygen.add_argument("--out", type=Path, required=True)
@@ -102,15 +116,81 @@ async def _run(settings: config.DepotSettings) -> None:
 
 
 def _ledger(arguments: argparse.Namespace) -> int:
-    storage = DepotStorage(arguments.db, read_only=True)
-    keyring = Keyring(arguments.keys) if arguments.keys is not None else None
-    found = ledger.build(storage, keyring.verifier if keyring else lambda device: None, arguments.device)
-    storage.close()
+    if arguments.day is not None:
+        return _day(arguments)
+    found = _build_ledger(arguments.db, arguments.device, arguments.keys)
     if arguments.json:
         _say(json.dumps(found))
     else:
         _print_ledger(found)
     return OK if found["verified"] else UNWELL
+
+
+def _build_ledger(db: Path, device: str | None, keys: Path | None = None) -> ledger.Ledger:
+    storage = DepotStorage(db, read_only=True)
+    try:
+        return ledger.build(storage, _verifier_of(keys), device)
+    finally:
+        storage.close()
+
+
+def _verifier_of(keys: Path | None) -> Callable[[str], Verifier | None]:
+    return Keyring(keys).verifier if keys is not None else lambda device: None
+
+
+def _day(arguments: argparse.Namespace) -> int:
+    if arguments.device is None:
+        raise LocalProtocolError("--day: expected --device too: a day is proved of one tablet")
+    try:
+        begin_ns = day.day_of(arguments.day)
+    except ValueError as error:
+        raise LocalProtocolError(f"--day {arguments.day}: expected YYYY-MM-DD: {error}") from error
+    storage = DepotStorage(arguments.db, read_only=True)
+    try:
+        found = day.build(storage, _verifier_of(arguments.keys), arguments.device, begin_ns)
+    finally:
+        storage.close()
+    if arguments.json:
+        _say(json.dumps(found))
+    else:
+        for entry in found:
+            signed = "not signed" if entry["signed_to"] is None else f"signed to {entry['signed_to']}"
+            _say(
+                f"{entry['stream']:<9} {entry['verdict']}: {entry['first_seq']} to {entry['last_seq']}, "
+                f"head {entry['head'] or '-'}; chain {entry['chain']}, {signed}; "
+                f"{entry['repaired']} blocks by a synced clock, {entry['undated']} undated"
+            )
+            for gap in entry["gaps"]:
+                _say(f"          gap {gap['first_seq']} to {gap['last_seq']}: {gap['reason']}")
+        if not found:
+            _say(f"nothing of {arguments.device} is held")
+    return OK if found and all(entry["verdict"] == day.COMPLETE for entry in found) else UNWELL
+
+
+def _gaps(arguments: argparse.Namespace) -> int:
+    found = _build_ledger(arguments.db, arguments.device)
+    count = 0
+    for device, entry in found["devices"].items():
+        for stream, chains in entry["streams"].items():
+            for chain in chains:
+                for gap in chain["gaps"]:
+                    count += 1
+                    _say(
+                        f"{device} {stream} {chain['epoch']} "
+                        f"{gap['first_seq']} to {gap['last_seq']}: {gap['reason']}"
+                    )
+    return UNWELL if count else OK
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    storage = DepotStorage(arguments.db, read_only=True)
+    try:
+        with storage.reading():
+            for line in export.lines(storage, arguments.device):
+                _say(json.dumps(line))
+    finally:
+        storage.close()
+    return OK
 
 
 def _print_ledger(found: ledger.Ledger) -> None:
