@@ -1,0 +1,36 @@
+"""Verdicts on ignition against what it was, over lives without faults: false ON and OFF, the share of
+UNKNOWN, and the time to a verdict by its rule. The length is the number of vehicle-days; each has a seed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+
+from agent.core.types import SECOND
+from tests.evidence import claim, options
+from tests.verdicts import Compared, compared
+
+GOAL = 0
+
+
+def main() -> int:
+    count, seed = options.length(__doc__, full=60, short=3)
+    found = Compared()
+    for n in range(count):
+        found.add(compared(seed + n, 1, ()))
+    for rule, times in sorted(found.took_ns.items()):
+        middle, most = statistics.median(times) / SECOND, max(times) / SECOND
+        sys.stderr.write(f"{rule:28} {len(times):5} verdicts, p50 {middle:.1f} s, max {most:.1f} s\n")
+    sys.stderr.write(f"unknown: {100 * found.unknown_share:.2f} % of the time heard\n")
+    for what, times_wrong in sorted(found.wrong.items()):
+        sys.stderr.write(f"{what}: {times_wrong}\n")
+    wrong = found.wrong.total()
+    return claim.state(
+        f"false ON and false OFF in {count} vehicle-days", wrong, "verdicts", GOAL,
+        holds=wrong == GOAL, seed=seed,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

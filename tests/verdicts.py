@@ -1,0 +1,106 @@
+"""What ignition really was against what the core said, over lives at decision level."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.core.types import SECOND, KeyPosition
+from simulator import compose_soak
+from simulator.vehicle import Engine
+from simulator.virtual.decisions import DecisionWorld
+from simulator.virtual.plan import DECISIONS, Plan
+
+# Ours: evidence may be 2 s old and a verdict waits 2 s; a source that is gone is stale 2 s later.
+GRACE_NS = 6 * SECOND
+GAP_NS = 2 * SECOND  # ours: between two observations so far apart the tablet slept or was off
+SAYS_ON = ("on", "cranking", "running")
+
+
+@dataclass
+class Compared:
+    """Seconds are those in which an agent heard. ``wrong`` counts stretches, by verdict and grade."""
+
+    heard_ns: Counter[str] = field(default_factory=Counter)  # by verdict
+    graded_ns: Counter[str] = field(default_factory=Counter)  # by grade, of verdicts that say something
+    wrong_ns: Counter[str] = field(default_factory=Counter)  # by grade
+    wrong: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)  # how many, by grade
+    took_ns: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))  # by rule
+
+    def add(self, other: Compared) -> None:
+        for name in ("heard_ns", "graded_ns", "wrong_ns", "wrong", "verdicts"):
+            getattr(self, name).update(getattr(other, name))
+        for rule, times in other.took_ns.items():
+            self.took_ns[rule] += times
+
+    @property
+    def unknown_share(self) -> float:
+        return self.heard_ns["unknown"] / max(1, self.heard_ns.total())
+
+
+class _Watch:
+    def __init__(self, world: DecisionWorld) -> None:
+        self.found = Compared()
+        self._vehicle = world.vehicle
+        self._truth = self._now_true()
+        self._since = self._at = 0
+        self._heard_at_change = False
+        self._verdict: Any = None
+        self._was_wrong = ""
+        world.events.subscribe_steps(self._observed)
+
+    def _now_true(self) -> str:
+        vehicle = self._vehicle
+        if vehicle.engine in (Engine.RUNNING, Engine.CRANKING) or vehicle.kl15:
+            return "on"
+        return "accessory" if vehicle.key is KeyPosition.ACCESSORY else "off"
+
+    def _observed(self, at: int, _observation: object, state: Any) -> None:
+        found, span = self.found, at - self._at
+        heard = span <= GAP_NS
+        truth = self._now_true()
+        if truth != self._truth:
+            self._truth, self._since, self._heard_at_change = truth, at, heard
+        verdict, grade = state.ignition.state.value, state.ignition.grade.value
+        if verdict != self._verdict:
+            found.verdicts[grade] += verdict != "unknown"
+            if self._heard_at_change and self._says(verdict):
+                found.took_ns[state.ignition.decision.rule].append(at - self._since)
+                self._heard_at_change = False
+            self._verdict = verdict
+        wrong = self._wrong(verdict) if at - self._since > GRACE_NS else ""
+        if wrong and not self._was_wrong:
+            found.wrong[f"{wrong}, {grade}"] += 1
+        self._was_wrong = wrong
+        if heard:
+            found.heard_ns[verdict] += span
+            if verdict != "unknown":
+                found.graded_ns[grade] += span
+                found.wrong_ns[grade] += span if wrong else 0
+        self._at = at
+
+    def _says(self, verdict: str) -> bool:
+        return verdict in SAYS_ON if self._truth == "on" else verdict == self._truth
+
+    def _wrong(self, verdict: str) -> str:
+        if verdict in SAYS_ON and self._truth != "on":
+            return "false ON"
+        return "false OFF" if verdict == "off" and self._truth == "on" else ""
+
+
+def compared(seed: int, days: int, faults: tuple[str, ...]) -> Compared:
+    """One vehicle's life.
+
+    Raises:
+        RuntimeError: an invariant was violated; what such a run shows says nothing.
+    """
+    compose_soak.quieten()
+    drive = compose_soak.Drive(Plan(seed, days, DECISIONS, faults))
+    assert isinstance(drive.world, DecisionWorld)
+    watch = _Watch(drive.world)
+    outcome = drive.run()
+    if outcome.violations:
+        raise RuntimeError(f"seed {seed} violated {outcome.violations[0]}")
+    return watch.found
