@@ -197,6 +197,8 @@ class DockReports:
         left_out = (now - self._told_at) // STATUS_NS
         if told is None or not left_out or not (self._up and self._proved and self.linked):
             return
+        if self._troubled():  # nothing was left out: what did not come was lost
+            return
         ago = now - self._told_at - left_out * STATUS_NS
         at = BootNs(self._tablet.boot_time() - ago)
         self._tablet.take(replace(told, at=at, evidence_at=self._asked(at, BootNs(now - ago))))

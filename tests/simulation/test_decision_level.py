@@ -148,3 +148,17 @@ def test_evidence_is_no_older_for_what_was_left_out_when_the_line_goes(world: De
     assert now - STATUS_NS < after.at <= now
     assert after.seated is True  # that it is out nobody told any more
     assert after.evidence_at > before.evidence_at or after.at - after.evidence_at < SECOND // 2
+
+
+def test_what_a_bad_line_lost_does_not_come_when_the_line_goes(world: DecisionWorld) -> None:
+    """The last STATUS that came said that the tablet was seated; it is not in its seat any more."""
+    world.dockwire.lose_permille = 1000
+    world.undock()
+    world.run_until(BootNs(world.now + SECOND))
+    seen: list[ev.Event] = []
+    world.events.subscribe(seen.append, ev.Observed)
+    world.carry_away()
+    world.run_until(BootNs(world.now + SECOND))
+    assert not [
+        each for each in seen if isinstance(each, ev.Observed) and isinstance(each.observation, DockStatus)
+    ]
