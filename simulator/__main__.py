@@ -12,6 +12,7 @@ COMMANDS = (
     "simulator.dock_command",
     "simulator.soak_command",
     "simulator.soak_report",
+    "simulator.compose_weeks",
     "simulator.history_command",
     "simulator.compose_replay",
 )

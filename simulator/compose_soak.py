@@ -74,6 +74,7 @@ class Drive:
         self.plan = plan
         self.schedule = plan.schedule()
         policy = Policy()
+        self.run_on_s = policy.power.run_on_s
         self.world: World | DecisionWorld
         if plan.fidelity == WIRES:
             self.world = World(plan.seed, Options(policy=policy, vehicle=plan.vehicle()), history)
@@ -96,8 +97,9 @@ class Drive:
         """Somebody drives off, logs in, parks, and goes home."""
         world = self.world
         world.at(at, partial(world.turn_key, KeyPosition.ON))
-        world.at(BootNs(at + 5 * SECOND), world.crank)
-        world.at(BootNs(at + 10 * SECOND), world.press_button)
+        for wait_s in (5, 15):  # the second time with help, if the battery is too weak for the first
+            world.at(BootNs(at + wait_s * SECOND), world.crank)
+        world.at(BootNs(at + 20 * SECOND), world.press_button)
         world.at(BootNs(at + LOG_IN_NS), world.log_in)
         healed = BootNs(at + CONVERGED_NS)
         world.at(healed, lambda: world.events.emit(ev.Awaited(world.now, "in use")))

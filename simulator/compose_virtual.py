@@ -162,6 +162,12 @@ class World:
 
         self._do(f"blue lights {ma} mA", switch)
 
+    def alternator(self, *, works: bool) -> None:
+        self._do(f"alternator {works}", lambda: setattr(self.vehicle, "alternator_works", works))
+
+    def load_dump(self) -> None:
+        self._do("load dump", self.vehicle.load_dump)
+
     def charger(self, supply: Supply | None) -> None:
         def connect() -> None:
             self.vehicle.charger = supply

@@ -21,6 +21,12 @@ AGM_OCV = ((0, 11_400), (300, 11_800), (500, 12_100), (700, 12_300), (1000, 12_7
 
 COLD_CAPACITY_PER_DEGREE = 0.006  # ours: capacity lost per degree below 25 °C, typical of lead-acid
 COLD_RESISTANCE_PER_DEGREE = 0.015  # ours: resistance gained per degree below 25 °C
+# Ours: what is left in it comes through a growing resistance; twice as much at a fifth of its charge.
+LOW_CHARGE_RESISTANCE = 0.25
+SELF_DISCHARGE_A_MONTH = 0.04  # ours: of its capacity, typical of lead-acid at room temperature
+MONTH_S = 30 * 86_400
+STARTER_OHM = 0.0275  # from facts: a level I crank holds 10.5 V of 12.6, over the 5.5 mOhm below
+LEAST_CRANK_MV = 7_200  # SAE J537: what a battery's cold cranking current is stated at
 CHARGE_RESISTANCE = 25.0  # ours: against this multiple it takes charge (some 12 A at 80 % and 14.2 V)
 
 
@@ -30,6 +36,7 @@ class BatterySpec:
     resistance_mohm: float = 5.5  # ours: at 25 °C; about 800 A at the bottom of a level I crank
     ocv: tuple[tuple[int, int], ...] = FLOODED_OCV
     temperature_c: int = 25
+    health_permille: int = 1000  # of its capacity that age has left; its resistance grows by as much (ours)
 
 
 PATROL_BATTERY = BatterySpec()
@@ -40,20 +47,36 @@ class Battery:
 
     def __init__(self, spec: BatterySpec, charge_permille: int) -> None:
         self.spec = spec
-        cold = max(0, 25 - spec.temperature_c)
-        self.capacity_mas = spec.capacity_mah * 3600 * (1 - COLD_CAPACITY_PER_DEGREE * cold)
-        self.resistance_ohm = spec.resistance_mohm / 1000 * (1 + COLD_RESISTANCE_PER_DEGREE * cold)
+        cold, health = max(0, 25 - spec.temperature_c), spec.health_permille / 1000
+        self.capacity_mas = spec.capacity_mah * 3600 * (1 - COLD_CAPACITY_PER_DEGREE * cold) * health
+        self._full_ohm = spec.resistance_mohm / 1000 * (1 + COLD_RESISTANCE_PER_DEGREE * cold) * (2 - health)
         self.charge_mas = self.capacity_mas * charge_permille / 1000
-        self._open: tuple[float, float] | None = None  # a charge, and what ``open_mv`` is with it
+        self.leak_ma = self.capacity_mas * SELF_DISCHARGE_A_MONTH / MONTH_S
+        # A charge, with what voltage and resistance are then.
+        self._state: tuple[float, float, float] | None = None
 
     @property
     def open_mv(self) -> float:
-        if self._open is None or self._open[0] != self.charge_mas:
-            self._open = self.charge_mas, self._open_mv()
-        return self._open[1]
+        return self._now()[1]
 
-    def _open_mv(self) -> float:
-        permille = 1000 * self.charge_mas / self.capacity_mas
+    @property
+    def resistance_ohm(self) -> float:
+        return self._now()[2]
+
+    @property
+    def turns_engine(self) -> bool:
+        """Whether a starter keeps enough of its voltage."""
+        return self.open_mv * STARTER_OHM / (STARTER_OHM + self.resistance_ohm) >= LEAST_CRANK_MV
+
+    def _now(self) -> tuple[float, float, float]:
+        state = self._state
+        if state is None or state[0] != self.charge_mas:
+            share = self.charge_mas / self.capacity_mas
+            ohm = self._full_ohm * (1 + LOW_CHARGE_RESISTANCE * (1 / max(share, 0.05) - 1))
+            state = self._state = self.charge_mas, self._open_mv(1000 * share), ohm
+        return state
+
+    def _open_mv(self, permille: float) -> float:
         points = self.spec.ocv
         at = min(max(bisect_right(points, permille, key=lambda point: point[0]), 1), len(points) - 1)
         (x0, y0), (x1, y1) = points[at - 1], points[at]
@@ -73,7 +96,8 @@ class Battery:
         return 0.0 if full else over / (self.resistance_ohm * CHARGE_RESISTANCE)
 
     def take(self, draw_ma: float, seconds: float) -> None:
-        self.charge_mas = min(max(self.charge_mas - draw_ma * seconds, 0.0), self.capacity_mas)
+        left = self.charge_mas - (draw_ma + self.leak_ma) * seconds
+        self.charge_mas = min(max(left, 0.0), self.capacity_mas)
 
 
 # --- supplies and cranks ----------------------------------------------------------------------------
@@ -89,7 +113,36 @@ class Supply:
 
 PLAIN_ALTERNATOR = Supply(14_200, 120_000)  # facts: normal charge is 13.8 to 14.4 V; current is ours
 SMART_ALTERNATOR = Supply(12_500, 120_000)  # facts: smart ones regulate to about 12.5 V while running
+# Ours: by its battery sensor it charges as a plain one does, from the lower share of charge to the upper.
+SMART_CHARGES = (0.75, 0.85)
 MAINS_CHARGER = Supply(13_600, 10_000)  # ours: a maintenance charger on a parked vehicle
+
+
+DC_CONVERTER = Supply(13_800, 60_000)  # ours: what feeds an electric car's 12 V battery while it is ready
+LOAD_DUMP_MV, LOAD_DUMP_NS = 35_000, 400 * MS  # facts: the longest, where it is clamped
+
+GUARD_CUTS_MV = 11_000  # facts: Havis ChargeGuard
+GUARD_DELAY_NS = 60 * SECOND  # ours, short in its range: it must not cut for a crank
+
+
+class ChargeGuard:
+    """Between battery and dock: cuts a low supply, and gives it back with the ignition only."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._low_since: int | None = None
+
+    def feeds(self, now: int, mv: int, *, kl15: bool) -> bool:
+        """Whether the supply goes through; to be asked whenever one of these may have changed."""
+        if kl15:
+            self.open = False
+        if mv >= GUARD_CUTS_MV or kl15:
+            self._low_since = None
+        elif self._low_since is None:
+            self._low_since = now
+        elif now - self._low_since >= GUARD_DELAY_NS:
+            self.open = True
+        return not self.open
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,21 @@ import random
 from dataclasses import dataclass
 
 from agent.core.types import MINUTE, MS, SECOND, BootNs, KeyPosition
-from simulator.electrics import CRANKS, PATROL_BATTERY, PLAIN_ALTERNATOR, Battery, BatterySpec, Crank, Supply
+from simulator.electrics import (
+    CRANKS,
+    DC_CONVERTER,
+    LOAD_DUMP_MV,
+    LOAD_DUMP_NS,
+    PATROL_BATTERY,
+    PLAIN_ALTERNATOR,
+    SMART_ALTERNATOR,
+    SMART_CHARGES,
+    Battery,
+    BatterySpec,
+    ChargeGuard,
+    Crank,
+    Supply,
+)
 
 STARTER_RPM = 220  # ours: a warm engine turned by its starter
 CATCH_RPM = 1_050  # ours: the flare just after it caught
@@ -44,8 +58,11 @@ class VehicleSpec:
     parasitic_ma: int = 50  # facts: traditional budget of a whole sleeping vehicle
     awake_ma: int = 6_000  # ours: ignition on, body electronics, radio, no lights
     bus_tail_ns: int = 40 * SECOND  # facts: modules sleep about 40 s after the door closes
+    electric: bool = False  # RUNNING is "ready": no starter, a converter in place of the alternator
+    charge_guard: bool = False  # between its battery and the dock
 
 
+HELPED = 0.8  # ours: the charge that a recovery service leaves behind
 INTEGRATION_NS = MINUTE  # charge moves slowly: an hour at 6 A is a twelfth of the battery
 
 
@@ -62,6 +79,12 @@ class Vehicle:
         self.charger: Supply | None = None
         self.blue_lights_ma = 0
         self.tablet_ma = 0  # what the dock takes for itself and the tablet
+        self.alternator_works = True
+        self.guard = ChargeGuard() if self.spec.charge_guard else None
+        self.failed_starts = 0  # for want of charge
+        self._catches = True  # the last crank ended, or is to end, with a running engine
+        self._dump_until = start
+        self._smart_charges = False
         self.speed_dkmh = 0
         self._crank: Crank | None = None
         self._engine_since = start
@@ -93,6 +116,14 @@ class Vehicle:
         """Start the engine; after the profile's length it runs and the key springs back to ON."""
         if self.engine in (Engine.CRANKING, Engine.RUNNING):
             return
+        if self.spec.electric:
+            self.key, self.key_in = ON, True
+            self._set_engine(RUNNING)
+            self._note_bus()
+            return
+        if not self._catches:  # whoever stood there was helped: the battery was charged elsewhere
+            self.battery.charge_mas = max(self.battery.charge_mas, HELPED * self.battery.capacity_mas)
+        self._catches = self.battery.turns_engine
         self.key, self.key_in, self._crank = KeyPosition.START, True, CRANKS[profile]
         self._set_engine(Engine.CRANKING)
         self._note_bus()
@@ -101,6 +132,11 @@ class Vehicle:
         """Stop-start: the engine stands at a light with KL15 on, or goes on (a belt start, no crank)."""
         if self.key is KeyPosition.ON and self.engine in (Engine.RUNNING, Engine.STOPPED):
             self._set_engine(Engine.STOPPED if stopped else Engine.RUNNING)
+
+    def load_dump(self) -> None:
+        """The battery's clamp comes off while the alternator charges it, for a moment."""
+        if self.engine is RUNNING and not self.spec.electric:
+            self._dump_until = BootNs(self.at + LOAD_DUMP_NS)
 
     def drive(self, speed_dkmh: int) -> None:
         self.speed_dkmh = speed_dkmh if self.engine is Engine.RUNNING else 0
@@ -149,17 +185,42 @@ class Vehicle:
     def vehicle_mv(self) -> int:
         if self._crank is not None:
             return round(self._crank.mv(self.at - self._engine_since, self.battery.open_mv))
+        if self.at < self._dump_until:
+            return LOAD_DUMP_MV
         return round(self._steady()[0])
 
     @property
     def alternator_mv(self) -> int:
-        return self.spec.alternator.mv if self.engine is RUNNING else 0
+        supply = self._charging()
+        return supply.mv if supply is not None else 0
+
+    def fed_mv(self, sag_mv: int = 0) -> int:
+        """What of its voltage reaches a dock."""
+        mv = max(0, self.vehicle_mv - sag_mv)
+        through = self.guard is None or self.guard.feeds(self.at, mv, kl15=self.kl15)
+        return mv if through else 0
+
+    def _charging(self) -> Supply | None:
+        """What the running vehicle charges its battery with."""
+        if self.engine is not RUNNING:
+            return None
+        if self.spec.electric:
+            return DC_CONVERTER
+        if not self.alternator_works:
+            return None
+        if self.spec.alternator is SMART_ALTERNATOR:
+            share = self.battery.charge_mas / self.battery.capacity_mas
+            self._smart_charges = share < SMART_CHARGES[1 if self._smart_charges else 0]
+            return PLAIN_ALTERNATOR if self._smart_charges else SMART_ALTERNATOR
+        return self.spec.alternator
 
     def next_change(self) -> BootNs | None:
         """When something changes by itself next: a corner of the crank, or the bus falling asleep."""
         if self._crank is not None:
             since = self.at - self._engine_since
             return BootNs(self._engine_since + self._crank.corner_after(since))
+        if self.at < self._dump_until:
+            return self._dump_until
         if self._quiet_since is not None and self.bus_awake:
             return BootNs(self._quiet_since + self.spec.bus_tail_ns)
         return None
@@ -177,7 +238,8 @@ class Vehicle:
             if self._crank is not None and end - self._engine_since >= self._crank.length_ns:
                 self._crank = None
                 self.key = ON
-                self._set_engine(RUNNING)
+                self.failed_starts += not self._catches
+                self._set_engine(RUNNING if self._catches else Engine.OFF)
 
     def _draw(self, end: BootNs) -> None:
         seconds = (end - self.at) / SECOND
@@ -191,7 +253,7 @@ class Vehicle:
 
     def _steady(self) -> tuple[float, float]:
         """Terminal voltage, and current out of the battery, without the starter."""
-        supply = self.spec.alternator if self.engine is RUNNING else self.charger
+        supply = self.charger if self.engine is not RUNNING else self._charging()
         load = self.load_ma
         if supply is None or self.battery.loaded_mv(load) >= supply.mv:
             return self.battery.loaded_mv(load), load

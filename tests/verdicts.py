@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from agent.core.types import SECOND, KeyPosition
+from agent.core.policy import Policy
+from agent.core.types import SECOND, BootNs, KeyPosition, Observation
 from simulator import compose_soak
+from simulator.invariants.registry import Inspector, registry
 from simulator.vehicle import Engine
 from simulator.virtual.decisions import DecisionWorld
+from simulator.virtual.lives import DAY
 from simulator.virtual.plan import DECISIONS, Plan
+from simulator.virtual.scenes import Scene
 
 # Ours: evidence may be 2 s old and a verdict waits 2 s; a source that is gone is stale 2 s later.
 GRACE_NS = 6 * SECOND
 GAP_NS = 2 * SECOND  # ours: between two observations so far apart the tablet slept or was off
+KEPT = 2_000_000  # ours: observations of a scene that are kept
 SAYS_ON = ("on", "cranking", "running")
 
 
@@ -88,6 +94,57 @@ class _Watch:
         if verdict in SAYS_ON and self._truth != "on":
             return "false ON"
         return "false OFF" if verdict == "off" and self._truth == "on" else ""
+
+
+@dataclass
+class Judged:
+    """What came of a scene."""
+
+    world: DecisionWorld
+    compared: Compared
+    violations: list[str] = field(default_factory=list)
+    verdicts_in_use: set[str] = field(default_factory=set)  # while the key was on, after the grace
+    verdict_on_charger: set[str] = field(default_factory=set)
+    conflicts: set[str] = field(default_factory=set)
+    observed: list[Observation] = field(default_factory=list)
+
+
+def judged(scene: Scene) -> Judged:
+    """A scene, lived by the core, with every invariant of the level watched."""
+    compose_soak.quieten()
+    policy = Policy()
+    world = DecisionWorld(1, compose_soak.core(policy), scene.vehicle)
+    kinds = [kind for kind in registry() if kind.number in compose_soak.OF_DECISIONS]
+    inspector = Inspector(world.events, compose_soak.limits(policy), kinds)
+    watch = _Watch(world)
+    found = Judged(world, watch.found)
+    vehicle = world.vehicle
+    key_since = charger_since = 0
+
+    def see(at: int, observation: Observation, state: Any) -> None:
+        nonlocal key_since, charger_since
+        if not vehicle.kl15:
+            key_since = at
+        elif at - key_since > GRACE_NS:
+            found.verdicts_in_use.add(state.ignition.state.value)
+        if vehicle.charger is None:
+            charger_since = at
+        elif at - charger_since > GRACE_NS:
+            found.verdict_on_charger.add(state.ignition.state.value)
+        if state.ignition.conflict:
+            found.conflicts.add(state.ignition.conflict)
+        if len(found.observed) < KEPT:
+            found.observed.append(observation)
+
+    world.events.subscribe_steps(see)
+    for act in scene.acts:
+        world.at(BootNs(act.at_ns), partial(act.do, world))
+    if scene.stuck_from_ns is not None:
+        world.at(BootNs(scene.stuck_from_ns), lambda: setattr(world.wiring, "kl15", True))
+    world.run_until(BootNs(scene.days * DAY))
+    inspector.finish(world.now)
+    found.violations = [str(violation) for violation in inspector.violations]
+    return found
 
 
 def compared(seed: int, days: int, faults: tuple[str, ...]) -> Compared:

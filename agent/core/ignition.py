@@ -211,16 +211,21 @@ def _circumstances(
     engine: EngineWord,
     policy: IgnitionPolicy,
 ) -> tuple[Ignition, frozenset[When]]:
+    # A parked vehicle's bus falls silent: that it said off last is remembered while the wire says on.
+    said_off = key is KeyWord.OFF or (key is KeyWord.NONE and ignition.stuck_since is not None)
     maybe_stuck = (
         wire is WireWord.ON
-        and key is KeyWord.OFF
+        and said_off
         and engine in (EngineWord.NONE, EngineWord.STILL)
         and not charging(ignition, now, policy)
     )
     if maybe_stuck != (ignition.stuck_since is not None):
         ignition = evolve(ignition, stuck_since=now if maybe_stuck else None)
-    if ignition.stuck_since is not None and now >= ignition.stuck_since + policy.stuck_s * SECOND:
-        return ignition, frozenset({When.STUCK})
+    if ignition.stuck_since is not None:
+        if key is KeyWord.NONE:
+            return ignition, frozenset({When.SAID_OFF})
+        if now >= ignition.stuck_since + policy.stuck_s * SECOND:
+            return ignition, frozenset({When.STUCK})
     if wire is WireWord.NONE and ignition.wire is not None and crank_open(ignition, now, policy):
         # Lost within this window, not long before it.
         crank = ignition.crank

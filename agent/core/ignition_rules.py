@@ -45,6 +45,7 @@ class When(enum.Enum):
     ALWAYS = "always"
     LOST_IN_CRANK = "wire lost within a crank window"
     STUCK = "no rotation and no charging for long"
+    SAID_OFF = "CAN said off while the wire said on, then fell silent"
 
 
 class Delay(enum.Enum):
@@ -122,6 +123,11 @@ RULES = (
     Rule(
         "ignition.cranking_speed", "the engine turns slower than it runs", CRANKING, Delay.NONE,
         _wire(W.ON, W.FEED_ON, W.NONE), _key(K.ON, K.NONE), frozenset({E.CRANKING}),
+    ),
+    Rule(
+        "ignition.silent_after_off", "the wire says on, and CAN said off before it fell silent",
+        UNKNOWN, Delay.SETTLE, _wire(W.ON), _key(K.NONE), QUIET, When.SAID_OFF,
+        "wire says on, CAN said off and fell silent",
     ),
     Rule(
         "ignition.wire_on", "the KL15 wire is on", ON, Delay.ON,

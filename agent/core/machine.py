@@ -332,7 +332,7 @@ def _drive(state: State, policy: Policy, obs: Observation | None, effects: list[
         led=alarm,
         buzzer=alarm,
         power_hold=True,
-        supply_enable=power_.supply_wanted(state.power, state.ignition),
+        supply_enable=power_.supply_wanted(state.power),
     )
     if wanted == state.outputs and not isinstance(obs, DockProof):
         return state

@@ -120,7 +120,7 @@ class PowerPolicy:
     warn_mv: Annotated[
         int,
         Bounds(
-            "Below this: shed, and take no vehicle power while in use. "
+            "Below this: shed, and take no vehicle power. "
             "0: by chemistry, temperature and system voltage.", "mV", "2-behaviour; figures ours", 0, 30_000,
         ),
     ] = 0  # fmt: skip

@@ -7,7 +7,7 @@ from agent.core.catalogue import POWER_SAMPLE
 from agent.core.ignition_words import crank_open
 from agent.core.notes import note, unseen
 from agent.core.policy import Policy, PowerPolicy
-from agent.core.state import Ignition, IgnitionState, Power, PowerMode
+from agent.core.state import Ignition, Power, PowerMode
 from agent.core.types import MS, SECOND, BootNs, DockStatus, Effects, Evidence, Write
 
 RPM_STEP = 50  # precision of engine speed in a power sample (catalogue)
@@ -17,10 +17,9 @@ def filtered_mv(power: Power) -> int | None:
     return None if power.filtered_uv is None else power.filtered_uv // 1000
 
 
-def supply_wanted(power: Power, ignition: Ignition) -> bool:
-    """Take vehicle power? Not while shedding in use; on the way off the dock is left ready to charge."""
-    ending = power.mode in (PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF)
-    return ending or not power.shedding or ignition.state is IgnitionState.OFF
+def supply_wanted(power: Power) -> bool:
+    """Take vehicle power? Not while shedding, in use or after it; on the way off the dock is left ready."""
+    return not power.shedding or power.mode in (PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF)
 
 
 def sample_due(power: Power, now: BootNs, policy: PowerPolicy) -> bool:

@@ -21,6 +21,8 @@ class Lived(Protocol):
     def drive(self, speed_dkmh: int) -> None: ...
     def blue_lights(self, ma: int) -> None: ...
     def charger(self, supply: Supply | None) -> None: ...
+    def alternator(self, *, works: bool) -> None: ...
+    def load_dump(self) -> None: ...
 
     def connect_battery(self, *, connected: bool) -> None:
         """A workshop takes the vehicle's battery off: dock and bus are dead without it."""
@@ -63,6 +65,8 @@ class Verb(enum.Enum):
     DRIVE = "drive"  # int, 0.1 km/h
     BLUE_LIGHTS = "blue lights"  # int, mA
     CHARGER = "charger"  # bool
+    ALTERNATOR = "alternator"  # bool: it works
+    LOAD_DUMP = "load dump"
     BATTERY = "battery"  # bool: connected
     UNDOCK = "undock"
     CARRY_AWAY = "carry away"
@@ -92,6 +96,8 @@ class Act:
                 world.crank(profile)
             case Verb.CHARGER, bool() as on:
                 world.charger(MAINS_CHARGER if on else None)
+            case Verb.ALTERNATOR, bool() as works:
+                world.alternator(works=works)
             case Verb.BATTERY, bool() as connected:
                 world.connect_battery(connected=connected)
             case Verb.COVERAGE, bool() as there:
@@ -115,6 +121,7 @@ _PLAIN: dict[Verb, Callable[[Lived], None]] = {
     Verb.RUN_LOCK: lambda world: world.pull_key(run_lock=True),
     Verb.STOP_ENGINE: lambda world: world.stop_start(stopped=True),
     Verb.GO_ON: lambda world: world.stop_start(stopped=False),
+    Verb.LOAD_DUMP: lambda world: world.load_dump(),
     Verb.UNDOCK: lambda world: world.undock(),
     Verb.CARRY_AWAY: lambda world: world.carry_away(),
     Verb.SEAT: lambda world: world.seat(),

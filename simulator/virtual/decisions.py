@@ -44,6 +44,7 @@ class DecisionWorld:
             self.agenda, self.events, self.history, self.rng("tablet"), core, Tablet(self.now)
         )
         self.dockwire = DockReports(self.agenda, self.rng("dock"), self.tablet, self.sync)
+        self.dockwire.inputs.temperature_dc = 10 * vehicle.battery.temperature_c
         self.canwire = BusReports(self.agenda, self.tablet, self.vehicle, self._bus_awake)
         self.wiring: Any = SimpleNamespace(sag_mv=0, kl15=None)
         # Knobs that turn nothing here.
@@ -101,6 +102,12 @@ class DecisionWorld:
     def charger(self, supply: Supply | None) -> None:
         self._do("charger", lambda: setattr(self.vehicle, "charger", supply))
 
+    def alternator(self, *, works: bool) -> None:
+        self._do(f"alternator {works}", lambda: setattr(self.vehicle, "alternator_works", works))
+
+    def load_dump(self) -> None:
+        self._do("load dump", self.vehicle.load_dump)
+
     def connect_battery(self, *, connected: bool) -> None:
         self._do(f"battery {connected}", lambda: setattr(self, "_battery", connected))
 
@@ -150,7 +157,7 @@ class DecisionWorld:
         vehicle.advance(now)
         was_on = body.power is not OFF
         body.advance(now)
-        fed_mv = max(0, vehicle.vehicle_mv - self.wiring.sag_mv) if self._battery else 0
+        fed_mv = vehicle.fed_mv(self.wiring.sag_mv) if self._battery else 0
         key = vehicle.kl15 if self.wiring.kl15 is None else bool(self.wiring.kl15)
         inputs = dock.inputs
         inputs.kl15, inputs.vehicle_mv = key and self._battery, fed_mv

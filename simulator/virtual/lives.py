@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from agent.core.types import MINUTE, MS, SECOND, KeyPosition
 from simulator.electrics import (
@@ -83,7 +83,7 @@ def draw_habits(rng: random.Random) -> Habits:
 
 def draw_vehicle(rng: random.Random) -> VehicleSpec:
     """Some vehicle: its battery, its alternator, what it draws. Ranges are ours."""
-    return VehicleSpec(
+    spec = VehicleSpec(
         battery=BatterySpec(
             capacity_mah=rng.choice((60_000, 70_000, 95_000)),
             ocv=rng.choice((FLOODED_OCV, AGM_OCV)),
@@ -94,6 +94,8 @@ def draw_vehicle(rng: random.Random) -> VehicleSpec:
         idle_rpm=rng.randint(650, 950),
         parasitic_ma=rng.randint(20, 85),  # facts: 50 mA traditionally, 75 to 85 mA modern
     )
+    aged = replace(spec.battery, health_permille=rng.choice((1000, 850, 700)))
+    return replace(spec, battery=aged, charge_guard=rng.random() < 0.3)
 
 
 def draw(rng: random.Random, days: int, habits: Habits, first_weekday: int = 0) -> tuple[Act, ...]:

@@ -83,6 +83,7 @@ class Physics:
         wire.own.fed = self._dock_was_told
         wire.plugged = self._look_whether_held
         self._foreign.set_inputs(agenda.now, seated=False)
+        dock.set_inputs(agenda.now, temperature_dc=10 * vehicle.spec.battery.temperature_c)
 
     def _dock_was_told(self) -> None:
         """The dock took bytes: a command may have switched the tablet's supply."""
@@ -114,7 +115,7 @@ class Physics:
         now, vehicle, tablet, dock = self._agenda.now, self._vehicle, self._tablet, self._dock
         vehicle.advance(now)
         tablet.advance(now)
-        fed_mv = max(0, vehicle.vehicle_mv - self._wiring.sag_mv) if self.battery_connected else 0
+        fed_mv = vehicle.fed_mv(self._wiring.sag_mv) if self.battery_connected else 0
         kl15 = vehicle.kl15 if self._wiring.kl15 is None else self._wiring.kl15
         kl15 = kl15 and self.battery_connected
         self._brown_out(fed_mv < BROWN_OUT_MV, now)

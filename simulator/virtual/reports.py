@@ -35,7 +35,7 @@ from agent.core.types import (
 )
 from simulator.docks.reference_outputs import Actuators, Inputs
 from simulator.faults.knobs import Behind
-from simulator.vehicle import Vehicle
+from simulator.vehicle import RUNNING, Vehicle
 from simulator.virtual.agenda import Agenda, Entry
 from simulator.virtual.decider import Decider
 
@@ -54,7 +54,7 @@ SILENT_NS = 2 * SECOND  # drivers.ports.can
 LOOK_NS, SETTLE_NS = 30 * SECOND, SECOND // 2  # drivers.ports.power_supply
 # By their own names: to look a member up in its class takes long, fifteen times a second.
 NO_FAULT, ACTIVE, OFF = DockFault.NONE, BusState.ACTIVE, KeyPosition.OFF
-IGNITION, ENGINE_SPEED = SignalKind.IGNITION, SignalKind.ENGINE_SPEED
+IGNITION, ENGINE_SPEED, READY = SignalKind.IGNITION, SignalKind.ENGINE_SPEED, SignalKind.READY
 DOCK, BUS = "vehicle", "powertrain"
 STRANGERS = (Behind.FOREIGN, Behind.TWIN, Behind.FORGER)  # they answer challenges, with wrong macs
 _BITS = (
@@ -337,7 +337,10 @@ class BusReports:
             key = KeyPosition.ACCESSORY  # KL_S without KL15
         at = self._tablet.boot_time()
         take(CanSignal(at, BUS, IGNITION, key))
-        take(CanSignal(at, BUS, ENGINE_SPEED, vehicle.rpm_at(now)))
+        if vehicle.spec.electric:
+            take(CanSignal(at, BUS, READY, vehicle.engine is RUNNING))
+        else:
+            take(CanSignal(at, BUS, ENGINE_SPEED, vehicle.rpm_at(now)))
 
     def _turn(self, state: BusState) -> None:
         if state is not self._state:

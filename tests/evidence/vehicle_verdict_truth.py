@@ -1,5 +1,5 @@
-"""Verdicts on ignition against what it was, over lives without faults: false ON and OFF, the share of
-UNKNOWN, and the time to a verdict by its rule. The length is the number of vehicle-days; each has a seed.
+"""Verdicts on ignition against what it was, over every scene and over lives without faults: false ON and OFF,
+the share of UNKNOWN, and the time to a verdict by its rule. The length is the number of lives, of a day each.
 """
 
 from __future__ import annotations
@@ -8,8 +8,9 @@ import statistics
 import sys
 
 from agent.core.types import SECOND
+from simulator.virtual.scenes import SCENES
 from tests.evidence import claim, options
-from tests.verdicts import Compared, compared
+from tests.verdicts import Compared, compared, judged
 
 GOAL = 0
 
@@ -17,6 +18,8 @@ GOAL = 0
 def main() -> int:
     count, seed = options.length(__doc__, full=60, short=3)
     found = Compared()
+    for scene in SCENES.values():
+        found.add(judged(scene).compared)
     for n in range(count):
         found.add(compared(seed + n, 1, ()))
     for rule, times in sorted(found.took_ns.items()):
@@ -27,7 +30,7 @@ def main() -> int:
         sys.stderr.write(f"{what}: {times_wrong}\n")
     wrong = found.wrong.total()
     return claim.state(
-        f"false ON and false OFF in {count} vehicle-days", wrong, "verdicts", GOAL,
+        f"false ON and false OFF in {len(SCENES)} scenes and {count} vehicle-days", wrong, "verdicts", GOAL,
         holds=wrong == GOAL, seed=seed,
     )  # fmt: skip
 

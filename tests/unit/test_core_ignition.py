@@ -12,7 +12,7 @@ from agent.core.catalogue import IGNITION_CHANGED
 from agent.core.ignition_rules import RULES, EngineWord, KeyWord, When, WireWord, decide
 from agent.core.ignition_words import crank_open
 from agent.core.policy import IgnitionPolicy, Policy, Wire
-from agent.core.state import Grade, IgnitionState
+from agent.core.state import Grade, IgnitionState, PowerMode
 from agent.core.types import (
     MS,
     BootNs,
@@ -79,7 +79,7 @@ def test_each_combination_of_words_has_its_verdict(wire: WireWord, key: KeyWord,
 
 
 def test_every_rule_is_the_first_that_fits_somewhere() -> None:
-    circumstances = [frozenset[When](), frozenset({When.LOST_IN_CRANK}), frozenset({When.STUCK})]
+    circumstances = [frozenset[When](), *(frozenset({when}) for when in When)]
     used = {decide(*words).rule for words in product(W, K, E, circumstances)}
     assert used == {rule.rule for rule in RULES}
 
@@ -119,6 +119,20 @@ def test_wire_on_against_can_off_is_a_stuck_wire_after_ten_minutes() -> None:
     assert ignition(core) is OFF
     assert core.state.ignition.decision.rule == "ignition.wire_stuck"
     assert core.state.ignition.conflict == "wire stuck on"
+
+
+def test_a_bus_that_said_off_and_fell_silent_still_contradicts_the_wire() -> None:
+    """Stale, it is never taken for off; but what it said last keeps the wire from being believed alone."""
+    core = started()
+    feed(core, 40, kl15=True, key=KeyPosition.OFF, rpm=0)
+    feed(core, 3600, kl15=True)
+    assert ignition(core) is UNKNOWN
+    assert core.state.ignition.decision.rule == "ignition.silent_after_off"
+    assert core.state.power.mode is PowerMode.AWAKE, "a fresh source says on"
+    feed(core, 5, kl15=True, key=KeyPosition.ON)
+    assert ignition(core) is ON
+    feed(core, 10, kl15=True)
+    assert ignition(core) is ON, "the bus took it back"
 
 
 @pytest.mark.parametrize(("rpm", "mv"), [(800, 12_600), (0, 13_900)])

@@ -319,9 +319,10 @@ def test_low_voltage_sheds_first_and_then_powers_off() -> None:
     core = parked(replace(QUICK, power=replace(QUICK.power, run_on_s=6000, max_s=7000)))
     core.dock(75, kl15=False, vehicle_mv=11_800)
     assert core.made(Shed) == [Shed(True)]
-    assert core.state.outputs.supply_enable is True
+    assert core.state.outputs.supply_enable is False, "a weak battery is left alone in a run-on too"
     core.dock(90, kl15=False, vehicle_mv=11_300)
     assert core.made(RequestPower)[-1].cause.rule == "power.low_voltage"
+    assert core.state.outputs.supply_enable is True, "a tablet that is off must be able to charge"
 
 
 def test_shedding_ends_on_running_or_plain_charging_only() -> None:

@@ -107,7 +107,7 @@ def test_what_the_loads_draw_is_what_the_battery_loses(load_ma: int, hours: int,
     vehicle.tablet_ma = load_ma
     before = vehicle.battery.charge_mas
     after(vehicle, hours * 60 * MINUTE)
-    drawn = (load_ma + vehicle.spec.parasitic_ma) * hours * 3600
+    drawn = (load_ma + vehicle.spec.parasitic_ma + vehicle.battery.leak_ma) * hours * 3600
     assert before - vehicle.battery.charge_mas == pytest.approx(min(drawn, before), rel=1e-6)
 
 

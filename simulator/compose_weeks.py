@@ -1,0 +1,164 @@
+"""`ivma-sim weeks`: batteries of a fleet through weeks, with the agent, without a tablet, under plain rules.
+
+Composition root: the world of decisions, and beside it the same vehicle and the same life without an agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agent.core.state import PowerMode
+from agent.core.types import SECOND, BootNs
+from simulator.compose_soak import Drive, quieten
+from simulator.compose_virtual import World
+from simulator.vehicle import Vehicle
+from simulator.virtual.bare import BareVehicle, NoTablet, PlainRules, Rules
+from simulator.virtual.decisions import DecisionWorld
+from simulator.virtual.lives import DAY
+from simulator.virtual.plan import DECISIONS, Plan
+
+WEEK = 7
+EARLY = frozenset({"power.energy_budget", "power.low_voltage"})  # rules that end a run-on before its time
+DRAW_MA = 1_000  # ours: what a tablet in its run-on takes from the vehicle, with its battery full
+LEAVING = (PowerMode.SUSPENDING, PowerMode.SHUTTING_DOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """What came of one vehicle. ``starts_failed``: for want of charge, by who had the tablet."""
+
+    seed: int
+    agent: int
+    none: int
+    plain: int
+    run_ons: int
+    cut_short: int  # run-ons that the battery could have afforded to the end
+    violations: tuple[str, ...]
+
+    @property
+    def stranded(self) -> bool:
+        """It did not start because of the tablet."""
+        return self.agent > 0 and self.none == 0
+
+
+class _RunOns:
+    """Counts run-ons of the agent, and those that ended early on a battery that still had enough."""
+
+    def __init__(self, world: World | DecisionWorld, run_on_s: int) -> None:
+        self.begun = self.cut_short = 0
+        self._vehicle = world.vehicle
+        self._run_on_s = run_on_s
+        self._mode = PowerMode.AWAKE
+        world.events.subscribe_steps(self._observed)
+
+    def _observed(self, at: int, _observation: object, state: Any) -> None:
+        power = state.power
+        mode, before = power.mode, self._mode
+        if mode is before:
+            return
+        self._mode = mode
+        if mode is PowerMode.RUN_ON:
+            self.begun += 1
+        elif before is PowerMode.RUN_ON and mode in LEAVING and power.decision.rule in EARLY:
+            since = power.run_on_since if power.run_on_since is not None else state.now
+            left_s = self._run_on_s - (state.now - since) / SECOND
+            self.cut_short += left_s > 0 and _affords(self._vehicle, left_s)
+
+
+def _affords(vehicle: Vehicle, seconds: float) -> bool:
+    """Whether the engine would start after so much more of a tablet that stays on."""
+    battery = vehicle.battery
+    before = battery.charge_mas
+    battery.charge_mas = max(0.0, before - DRAW_MA * seconds)
+    starts = battery.turns_engine
+    battery.charge_mas = before
+    return starts
+
+
+def live(seed: int, days: int) -> Week:
+    """One vehicle through one life, three times."""
+    quieten()
+    plan = Plan(seed, days, DECISIONS, ())
+    drive = Drive(plan)
+    run_ons = _RunOns(drive.world, drive.run_on_s)
+    outcome = drive.run(stop=lambda _violations, now: now >= days * DAY)
+    return Week(
+        seed,
+        drive.world.vehicle.failed_starts,
+        _bare(plan, NoTablet()),
+        _bare(plan, PlainRules()),
+        run_ons.begun,
+        run_ons.cut_short,
+        tuple(str(violation) for violation in outcome.violations),
+    )
+
+
+def _bare(plan: Plan, rules: Rules) -> int:
+    bare = BareVehicle(plan.seed, plan.vehicle(), rules)
+    bare.live(plan.life(), BootNs(plan.days * DAY))
+    return bare.vehicle.failed_starts
+
+
+def weeks(seeds: Sequence[int], days: int, jobs: int) -> Iterator[Week]:
+    if jobs == 1 or len(seeds) == 1:
+        yield from (live(seed, days) for seed in seeds)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(min(jobs, len(seeds)), maxtasksperchild=16) as pool:
+        for result in [pool.apply_async(live, (seed, days)) for seed in seeds]:
+            yield result.get()
+
+
+def summary(found: Sequence[Week], days: int) -> dict[str, Any]:
+    """The figures of a fleet, for a table and for JSON."""
+    return {
+        "vehicles": len(found),
+        "days": days,
+        "vehicle_weeks": round(len(found) * days / WEEK, 1),
+        "stranded_by_the_tablet": sum(week.stranded for week in found),
+        "unable_to_crank": {
+            "with_the_agent": sum(week.agent > 0 for week in found),
+            "without_a_tablet": sum(week.none > 0 for week in found),
+            "under_plain_rules": sum(week.plain > 0 for week in found),
+        },
+        "stranded_by_plain_rules": sum(week.plain > 0 and week.none == 0 for week in found),
+        "run_ons": sum(week.run_ons for week in found),
+        "cut_short_though_affordable": sum(week.cut_short for week in found),
+        "violations": [words for week in found for words in week.violations],
+    }
+
+
+def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = sub.add_parser(
+        "weeks", help="a fleet's batteries over weeks: with the agent, without a tablet, under plain rules",
+        description="Every vehicle has a battery, a temperature, drains and habits of its own, drawn from "
+        "its seed, and lives the same life three times. Plain rules: 11.8 V for five minutes, 30 Wh, 30 h. "
+        "Exit code 0: the agent stranded none; 1: it did.",
+    )  # fmt: skip
+    parser.add_argument("--vehicles", type=int, default=10, metavar="N")
+    parser.add_argument("--days", type=int, default=WEEK, metavar="D", help="of each life [7]")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the first vehicle")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J")
+    parser.add_argument("--each", action="store_true", help="a line of JSON for each vehicle too")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    found = []
+    for week in weeks(range(args.seed, args.seed + args.vehicles), args.days, args.jobs):
+        found.append(week)
+        if args.each or week.stranded:
+            sys.stdout.write(json.dumps(asdict(week)) + "\n")
+            sys.stdout.flush()
+    figures = summary(found, args.days)
+    for name, value in figures.items():
+        sys.stderr.write(f"{name.replace('_', ' '):32} {value}\n")
+    sys.stdout.write(json.dumps(figures) + "\n")
+    return 1 if figures["stranded_by_the_tablet"] or figures["violations"] else 0
