@@ -44,6 +44,8 @@ from agent.core.types import (
     Write,
 )
 
+COLD_SPARE_PERCENT = 20  # ours: charge above the floor with which a cold tablet goes without its supply
+
 # --- triggers -------------------------------------------------------------------------------------
 
 
@@ -158,6 +160,7 @@ def settle(
     effects: list[Effect] = []
     power = energy.ticked(power, now, policy, asleep=asleep)
     power = _settle_heat(power, now, ignition, policy, effects)
+    power = _settle_cold(power, now, ignition, policy, effects)
     power = _settle_shedding(power, now, ignition, policy, effects)
     # One change may make the next due at once. Asleep, nothing begins: the resume settles it.
     for _ in () if asleep else PowerMode:
@@ -213,6 +216,26 @@ def _settle_heat(
         else "the tablet's battery has cooled down"
     )
     return _beside(after, rule, because, now, ignition, policy, effects)
+
+
+def _settle_cold(
+    power: Power, now: BootNs, ignition: Ignition, policy: Policy, effects: list[Effect]
+) -> Power:
+    """Take no vehicle power while the tablet's battery is too cold to be charged, and can do without."""
+    limits, percent = policy.power, None if power.tablet is None else power.tablet.percent
+    # Once it gave way to the floor it begins again only with some charge to live on.
+    least = limits.floor_percent + (0 if power.cold else COLD_SPARE_PERCENT)
+    enough = percent is not None and percent > least
+    cold = enough and _View(power, ignition, now, policy).passed(power.cold_since, limits.hot_s)
+    if cold == power.cold:
+        return power
+    rule, because = "power.warm", "the tablet's battery has warmed up"
+    if cold:
+        rule = "power.cold"
+        because = f"the tablet's battery was at {limits.cold_degc} degC or below for {limits.hot_s} s"
+    elif not enough:
+        because = "the tablet's battery is near its floor: cold or not, it needs the supply"
+    return _beside(evolve(power, cold=cold), rule, because, now, ignition, policy, effects)
 
 
 def _beside(
@@ -319,6 +342,7 @@ def standing(power: Power, now: BootNs, whole: Policy) -> list[BootNs]:
     spans = (
         (power.hot_since, policy.hot_s),
         (power.hot_since, 2 * policy.hot_s),
+        (power.cold_since, policy.hot_s),
         (power.run_on_since, policy.run_on_s),
         (power.run_on_since, policy.max_s),
         (power.unknown_since, policy.unknown_s),

@@ -24,6 +24,7 @@ from agent.core.types import (
 )
 
 HOT_LESS_C = 5  # ours: what was hot is so until it is this much cooler
+COLD_MORE_C = 3  # ours: what was cold is so until it is this much warmer
 
 
 def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy: Policy) -> Power:
@@ -123,9 +124,13 @@ def _take_tablet(power: Power, obs: TabletPower, now: BootNs, policy: PowerPolic
     hot = obs.temperature_dc is not None and obs.temperature_dc >= (
         (policy.hot_degc - (HOT_LESS_C if power.hot_since is not None else 0)) * 10
     )
+    cold = obs.temperature_dc is not None and obs.temperature_dc <= (
+        (policy.cold_degc + (COLD_MORE_C if power.cold_since is not None else 0)) * 10
+    )
     return evolve(
         power,
         tablet=obs,
+        cold_since=_since(power.cold_since, now, true=cold),
         hot_since=_since(power.hot_since, now, true=hot),
         floor_since=_since(power.floor_since, now, true=percent <= policy.floor_percent),
         hard_floor_since=_since(power.hard_floor_since, now, true=percent <= policy.hard_floor_percent),

@@ -81,6 +81,13 @@ class PowerPolicy:
         Bounds("Tablet battery at or above this: shed; without ignition, suspend.", "degC", "ours", 35, 100),
     ] = 60
     hot_s: Annotated[int, Bounds("For this long; suspend after twice as long.", "s", "ours", 1, HOUR_S)] = 30
+    cold_degc: Annotated[
+        int,
+        Bounds(
+            "Tablet battery at or below this for `hot_s`: no vehicle power, so that it is not charged, while "
+            "it is above its floor.", "degC", "2-behaviour: no charging below 0", -60, 20,
+        ),
+    ] = 0  # fmt: skip
 
     run_on_s: Annotated[
         int, Bounds("Ignition off for this long ends use; see `run_on_end`.", "s", "ours", 2, DAY_S)

@@ -18,8 +18,9 @@ def filtered_mv(power: Power) -> int | None:
 
 
 def supply_wanted(power: Power) -> bool:
-    """Take vehicle power? Not while shedding, in use or after it; on the way off the dock is left ready."""
-    return not power.shedding or power.mode in (PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF)
+    """Take vehicle power? Not from a weak battery nor into a cold one; on the way off all is left on."""
+    ending = power.mode in (PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF)
+    return ending or not (power.shedding or power.cold)
 
 
 def sample_due(power: Power, now: BootNs, policy: PowerPolicy) -> bool:

@@ -204,6 +204,8 @@ class Power:
     counted_at: BootNs = BOOT
     hot_since: BootNs | None = None  # the tablet's battery
     hot: bool = False  # and sheds for it
+    cold_since: BootNs | None = None
+    cold: bool = False  # and is not charged for it
     below_warn_since: BootNs | None = None
     below_act_since: BootNs | None = None
     restored_since: BootNs | None = None

@@ -265,3 +265,53 @@ def test_shedding_on_the_way_down_does_not_change_why_it_goes_down() -> None:
     assert core.made(Shed) == [Shed(True)]
     [request] = core.made(RequestPower)
     assert request.cause.rule == "power.low_voltage"
+
+
+# --- frost ------------------------------------------------------------------------------------------
+
+
+def chilled(core: Core, celsius: int, percent: int = 80) -> None:
+    core.see(TabletPower(core.now, True, percent, 300, 8000, celsius * 10))
+
+
+def takes_power(core: Core) -> bool:
+    return core.state.outputs.supply_enable is True
+
+
+def test_a_cold_battery_is_not_charged_until_it_is_warm_again() -> None:
+    core = Core(policy()).tethered()
+    chilled(core, 0)
+    core.dock(29)
+    assert takes_power(core)
+    core.dock(3)
+    assert not takes_power(core)
+    assert why(core.state, "power", core.policy, core.now)["rule"] == "power.cold"
+    assert core.usable(), "it is in use all the while"
+    chilled(core, 2)
+    core.dock(40)
+    assert not takes_power(core), "no chatter about one degree"
+    chilled(core, 4)
+    core.dock(1)
+    assert takes_power(core)
+
+
+def test_a_cold_battery_near_its_floor_gets_the_supply_and_keeps_it() -> None:
+    core = Core(policy()).tethered()
+    chilled(core, -5)
+    core.dock(35)
+    chilled(core, -5, percent=15)
+    core.dock(1)
+    assert takes_power(core)
+    chilled(core, -5, percent=30)
+    core.dock(60)
+    assert takes_power(core)
+    chilled(core, -5, percent=40)
+    core.dock(60)
+    assert not takes_power(core)
+
+
+def test_nobody_who_does_not_know_the_charge_cuts_a_cold_tablet_off() -> None:
+    core = Core(policy()).tethered()
+    core.see(TabletPower(core.now, True, None, 300, 8000, -200))
+    core.dock(60)
+    assert takes_power(core)
