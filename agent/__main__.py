@@ -164,7 +164,9 @@ class Builder:
             from agent.power_console import ConsolePower
 
             return ConsolePower(around.observe, around.now)
-        return LogindPower(around)
+        from drivers.ports.wakeup import Wakeup
+
+        return LogindPower(around, Wakeup(Path(self._settings.paths.sys)))
 
     def _desk(self, around: Surroundings) -> GrantDesk:
         chosen, device = self._settings.permits, self._settings.device

@@ -52,6 +52,7 @@ class Paths(Section, frozen=True, kw_only=True):
     ] = "/run/ivma"
     boot_id: Annotated[FilePath, _doc("File with the kernel's boot id.")] = "/proc/sys/kernel/random/boot_id"
     power_supply: Annotated[FilePath, _doc("The kernel's power_supply tree.")] = "/sys/class/power_supply"
+    sys: Annotated[FilePath, _doc("Where sysfs is: what woke the machine is read there.")] = "/sys"
 
 
 class Dock(Section, frozen=True, kw_only=True):

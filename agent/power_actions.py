@@ -36,6 +36,13 @@ class PowerActions(Protocol):
     def status(self) -> dict[str, object]: ...
 
 
+class Wakeup(Protocol):
+    """Conforms to ``drivers.ports.wakeup.Wakeup``."""
+
+    def asleep(self) -> None: ...
+    def reason(self) -> str: ...
+
+
 class LogindPower:
     """Power through logind. Construct it before the bus is started.
 
@@ -43,7 +50,8 @@ class LogindPower:
     (systemd's inhibitor documentation), and the tablet would sleep unlocked.
     """
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, wakeup: Wakeup | None = None) -> None:
+        self._wakeup = wakeup
         self._observe = around.observe
         self._now = around.now
         self._login1 = Login1(around.bus())
@@ -85,7 +93,13 @@ class LogindPower:
             self._observe(PowerOutcome(self._now(), verb, True, ""))
 
     def _sleep(self, starting: bool) -> None:
-        self._signal(SleepSignal(self._now(), starting))
+        reason = ""
+        if self._wakeup is not None:
+            if starting:
+                self._wakeup.asleep()
+            else:
+                reason = self._wakeup.reason()
+        self._signal(SleepSignal(self._now(), starting, reason))
 
     def _shutdown(self, starting: bool) -> None:
         self._signal(ShutdownSignal(self._now(), starting))

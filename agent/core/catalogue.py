@@ -142,6 +142,15 @@ SHUTDOWN = RecordKind(
     ),
 )  # fmt: skip
 
+WOKE = RecordKind(
+    "power.woke", Stream.STATE, 1,
+    "Find what wakes a parked tablet, and what that costs the vehicle.", QUARTER,
+    (
+        _text("reason", "interrupt and wake-up sources, as the kernel tells them", DEVICE),
+        _count("slept_s", "time asleep", "s"),
+    ),
+)  # fmt: skip
+
 POWER_SAMPLE = RecordKind(
     "power.sample", Stream.TELEMETRY, 1,
     "Find weak batteries, bad cables and docks before they fail in service.", MONTH,

@@ -22,6 +22,7 @@ from agent.core.catalogue import (
     LINK_VERSION,
     LOCK_OUTCOME,
     USED_WHILE_LOCKED,
+    WOKE,
 )
 from agent.core.evolve import evolve
 from agent.core.grant_words import evidence
@@ -161,8 +162,13 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
         case SleepSignal(starting=True):
             power = energy.modelled(state.power, now, policy.power)
             state = evolve(state, power=power)
-            return evolve(state, asleep_until=BootNs(now + policy.tether.sleep_timeout_s * SECOND))
+            until = BootNs(now + policy.tether.sleep_timeout_s * SECOND)
+            return evolve(state, asleep_until=until, slept_at=now)
         case SleepSignal(starting=False):
+            slept_s = (now - state.slept_at) // SECOND if state.slept_at is not None else 0
+            reason = obs.reason or "the kernel does not say"
+            effects.append(Write(WOKE.make(now, reason=reason, slept_s=slept_s)))
+            state = evolve(state, slept_at=None)
             if state.asleep_until is None:
                 # The first signal was missed: what it would have done is done now.
                 state = _settle(evolve(state, asleep_until=BootNs(now + 1)), policy, None, effects)

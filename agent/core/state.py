@@ -308,6 +308,7 @@ class State:
     basis: Basis | None = None  # what usable rests on
     decision: int = 0  # number of the last change of enforcement
     defied: int = 0  # times a session was used while locked
+    slept_at: BootNs | None = None  # the sleep that was begun last, until its end is heard of
     asleep_until: BootNs | None = (
         None  # between logind's two sleep signals; the time bounds a lost second one
     )

@@ -367,9 +367,13 @@ class UsedWhileLocked(Observation):
 
 @dataclass(frozen=True, slots=True)
 class SleepSignal(Observation):
-    """logind's PrepareForSleep: ``starting`` before the sleep (within our inhibitor), else after it."""
+    """logind's PrepareForSleep: ``starting`` before the sleep (within our inhibitor), else after it.
+
+    ``reason``: after it, why the machine woke up, where the kernel says.
+    """
 
     starting: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

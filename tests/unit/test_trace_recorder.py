@@ -200,7 +200,7 @@ def test_no_text_is_kept_that_nobody_has_looked_at() -> None:
     looked_at = {
         "Started.boot_id", "DockLinkUp.dock", "DockLinkLost.dock", "DockIdent.dock", "DockVersion.dock",
         "DockIdent.serial", "DockIdent.vehicle_id", "DockIdent.model", "DockProof.dock", "DockForeign.dock",
-        "DockStatus.dock", "DockHint.dock", "DockHint.detail",
+        "DockStatus.dock", "DockHint.dock", "DockHint.detail", "SleepSignal.reason",
         "DockCommandDone.dock", "DockCommandDone.command", "CanSignal.bus", "CanBus.bus",
         "LockOutcome.action", "LockOutcome.detail", "UsedWhileLocked.detail",
         "PowerOutcome.detail", "StoreHealth.detail", "GuardState.detail", "GuardLocked.rule",
