@@ -149,7 +149,7 @@ class GroupCommit:
 
     def epoch(self) -> asyncio.Future[bytes]:
         """The file's epoch, which changes when a damaged file is replaced."""
-        return self._ask(lambda store: store.epoch)
+        return self._ask(lambda store: store.read_epoch())
 
     def close(self) -> None:
         """Take nothing more; the turns that follow, due at once, commit what waits."""

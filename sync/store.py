@@ -17,8 +17,8 @@ from pathlib import Path
 
 import structlog
 
-from agent.core.catalogue import CATALOGUE, QUEUE_SHED
-from agent.core.records import Record, RecordKind, Stream
+from agent.core.catalogue import QUEUE_SHED
+from agent.core.records import Record, Stream
 from sync import schema
 from sync.blocks import BlockWriter, Gap, Head, Stamp, genesis, link
 from sync.carve import Carved, Carver
@@ -29,6 +29,7 @@ from sync.owner import Owner
 from sync.quarantine import Quarantine
 from sync.salvage import fill
 from sync.sealing import Sealer, Segment
+from sync.store_words import ADVICE, LOOK, by_stream
 from sync.table import Acked, StreamStats, Table, intact
 
 log = structlog.get_logger()
@@ -132,7 +133,7 @@ class Store:
             LocalProtocolError: a record is not of the catalogue, or no block can hold it.
             StoreError: nothing was committed; the store may work again later.
         """
-        groups = _by_stream(records)
+        groups = by_stream(records)
         firsts: dict[Stream, int] = {}
         with self._transaction() as (db, stamp):
             lost = self._reports.copy()
@@ -196,6 +197,11 @@ class Store:
                 return Acked.GONE
             return self._tables[stream].acknowledge(upto)
 
+    def read_epoch(self) -> bytes:
+        """That of the file in place: after damage the new one's, which ``epoch`` has at the next use only."""
+        with self._using():
+            return self.epoch
+
     def stats(self) -> dict[Stream, StreamStats]:
         with self._using():
             return {stream: table.stats for stream, table in self._tables.items()}
@@ -224,7 +230,7 @@ class Store:
             self._drop()
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if isinstance(error, sqlite3.Error) and code not in _DAMAGED:
-                raise StoreError(f"queue {self._path}: {error}; {_ADVICE.get(code, _LOOK)}") from error
+                raise StoreError(f"queue {self._path}: {error}; {ADVICE.get(code, LOOK)}") from error
             name = self._put_aside()
             raise StoreDamaged(f"queue {self._path} was damaged ({error}); it is kept as {name}") from error
         except BaseException:
@@ -413,27 +419,3 @@ class Store:
             stream: Table(db, stream, self._quotas[stream], genesis(self._device, stream, epoch))
             for stream in Stream
         }
-
-
-_ADVICE = {
-    sqlite3.SQLITE_FULL: "free some space",
-    sqlite3.SQLITE_READONLY: "the disk or the file is read-only: check the mount and the permissions",
-    sqlite3.SQLITE_IOERR: "the disk reports errors: check it and the kernel's log",
-    sqlite3.SQLITE_CANTOPEN: "check that the folder exists and may be written to",
-    sqlite3.SQLITE_BUSY: "another program has the file open: close it",
-}
-_LOOK = "look at the folder and the kernel's log"
-
-
-def _by_stream(records: Sequence[Record]) -> dict[Stream, list[Record]]:
-    groups: dict[Stream, list[Record]] = {}
-    kind: RecordKind | None = None
-    group: list[Record] = []
-    for record in records:
-        if record.kind is not kind:
-            kind = record.kind
-            if CATALOGUE.get(kind.name) is not kind:
-                raise LocalProtocolError(f"record {kind.name} is not declared in the catalogue")
-            group = groups.setdefault(kind.stream, [])
-        group.append(record)
-    return groups

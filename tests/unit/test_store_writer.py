@@ -370,10 +370,16 @@ async def test_a_file_that_is_replaced_while_it_is_in_use_is_told_of_whoever_fou
     again = StoreThread(bench.rig.open, boot_ns, on_renewed=renewed.append)
     await again.start()
     assert renewed == []
+    before = await asyncio.wait_for(again.epoch(), WAIT_S)
     with pytest.raises(StoreError, match="was damaged"):
         await asyncio.wait_for(again.fetch(Stream.STATE, 0, 10_000), WAIT_S)
     assert len(renewed) == 1
     assert "kept as queue.sqlite.damaged-1" in renewed[0]
+    after = await asyncio.wait_for(again.epoch(), WAIT_S)
+    assert after != before, "the epoch is that of the new file, also before anything is written to it"
+    run = await asyncio.wait_for(again.fetch(Stream.ALARM, 0, 10_000), WAIT_S)
+    assert run is not None
+    assert run.epoch == after
     await again.close(WAIT_S)
 
 
