@@ -27,6 +27,15 @@ FLAGS = (
 )  # fmt: skip
 
 
+# The page itself waits: for the condition to be true, or for the time to be over.
+_ONCE = """new Promise(done => {
+  const holds = () => { try { return Boolean(%s) } catch { return false } };
+  const look = () => holds() ? done(true) : setTimeout(look, 10);
+  setTimeout(() => done(false), %d);
+  look();
+})"""
+
+
 class BrowserError(Exception):
     """The browser refused a command, or a script in the page threw."""
 
@@ -89,13 +98,11 @@ class Browser:
     def wait(self, condition: str, within_s: float = WAIT_S) -> None:
         """Wait until an expression is true in the page, also across a page that leads to another."""
         deadline = time.monotonic() + within_s
-        while True:
-            with contextlib.suppress(BrowserError):
-                if self.run(f"Boolean({condition})"):
+        while (left_s := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(BrowserError):  # the page that was asked is gone: ask the next one
+                if self.run(_ONCE % (condition, 1000 * left_s)):
                     return
-            if time.monotonic() > deadline:
-                raise AssertionError(f"never: {condition}; the page says: {self.text()}")
-            time.sleep(0.02)
+        raise AssertionError(f"never: {condition}; the page says: {self.text()}")
 
     def text(self) -> str:
         """What the page says, as shown."""

@@ -16,7 +16,7 @@ GOAL_PERCENT = 0.1  # ours, of the time under a confirmed verdict
 
 
 def main() -> int:
-    count, seed = options.length(__doc__, full=60, short=3)
+    count, seed = options.length(__doc__, full=60, short=2)
     found = Compared()
     for n in range(count):
         found.add(compared(HELD_OUT + seed + n, 1, FAULTS))

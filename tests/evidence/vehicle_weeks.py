@@ -13,7 +13,7 @@ from tests.evidence import claim, options
 
 
 def main() -> int:
-    count, seed = options.length(__doc__, full=1000, short=4)
+    count, seed = options.length(__doc__, full=1000, short=2)
     found = list(weeks(range(seed, seed + count), WEEK, os.cpu_count() or 1))
     figures = summary(found, WEEK)
     for name, value in figures.items():
