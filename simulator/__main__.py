@@ -13,6 +13,7 @@ COMMANDS = (
     "simulator.soak_command",
     "simulator.soak_report",
     "simulator.compose_weeks",
+    "simulator.compose_scenes",
     "simulator.history_command",
     "simulator.compose_replay",
 )

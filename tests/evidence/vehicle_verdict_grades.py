@@ -7,8 +7,8 @@ from __future__ import annotations
 import sys
 
 from agent.core.types import SECOND
+from simulator.compose_scenes import Compared, compared
 from tests.evidence import claim, options
-from tests.verdicts import Compared, compared
 
 HELD_OUT = 900_000  # ours: far from the seeds of soaks and tests
 FAULTS = ("can-bus", "supply")

@@ -8,9 +8,9 @@ import statistics
 import sys
 
 from agent.core.types import SECOND
+from simulator.compose_scenes import Compared, compared, judged
 from simulator.virtual.scenes import SCENES
 from tests.evidence import claim, options
-from tests.verdicts import Compared, compared, judged
 
 GOAL, SHORT = 0, 2
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
 
 from agent.core.types import BootNs, DockStatus
+from simulator.__main__ import main
+from simulator.compose_scenes import Judged, judged
 from simulator.electrics import LOAD_DUMP_MV
 from simulator.virtual.bare import BareVehicle, NoTablet
 from simulator.virtual.lives import DAY
 from simulator.virtual.scenes import SCENES, Scene
-from tests.verdicts import Judged, judged
 
 ON = {"on", "running", "cranking", "unknown"}
 
@@ -72,3 +74,12 @@ def test_no_vehicle_is_stranded_no_verdict_is_false_and_no_invariant_violated(na
     assert not found.compared.wrong, found.compared.wrong
     assert not found.violations
     MORE[name](found)
+
+
+def test_the_command_tells_a_scene_and_knows_its_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scene", "charger", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["scene"] == "charger"
+    assert figures["false_verdicts"] == {}
+    assert main(["scene", "chargr"]) == 2
+    assert "no scene chargr; there are winter" in capsys.readouterr().err
