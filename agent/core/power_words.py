@@ -18,7 +18,7 @@ def filtered_mv(power: Power) -> int | None:
 
 
 def supply_wanted(power: Power) -> bool:
-    """Take vehicle power? Not from a weak battery nor into a cold one; on the way off all is left on."""
+    """Take vehicle power? Not from a weak battery nor into a cold one; on the way off it is left on."""
     ending = power.mode in (PowerMode.SHUTTING_DOWN, PowerMode.POWERING_OFF)
     return ending or not (power.shedding or power.cold)
 
