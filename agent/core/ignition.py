@@ -212,7 +212,7 @@ def _circumstances(
     policy: IgnitionPolicy,
 ) -> tuple[Ignition, frozenset[When]]:
     # A parked vehicle's bus falls silent: that it said off last is remembered while the wire says on.
-    said_off = key is KeyWord.OFF or (key is KeyWord.NONE and ignition.stuck_since is not None)
+    said_off = key is KeyWord.OFF or (key is KeyWord.NONE and _had_contradicted(ignition, policy))
     maybe_stuck = (
         wire is WireWord.ON
         and said_off
@@ -233,6 +233,12 @@ def _circumstances(
         if crank is not None and lost_at >= crank.opened_at:
             return ignition, frozenset({When.LOST_IN_CRANK})
     return ignition, _ORDINARY
+
+
+def _had_contradicted(ignition: Ignition, policy: IgnitionPolicy) -> bool:
+    """CAN said off beside a wire that says on for longer than the turn of a key takes both to tell."""
+    since, key = ignition.stuck_since, ignition.key
+    return since is not None and key is not None and key.at - since >= policy.settle_ms * MS
 
 
 def _delay_ns(delay: Delay, policy: IgnitionPolicy) -> int:

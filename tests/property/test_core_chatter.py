@@ -14,10 +14,10 @@ POLICY = Policy(
     tether=TetherPolicy(refill_after_s=2),
     power=PowerPolicy(warn_s=5, act_s=5, filter_s=2, drain_s=3, run_on_s=600, max_s=1200),
 )
-# Invariant 6. A verdict waits for its debounce, the shortest of which is 500 ms; on and off take turns.
+# As simulator.invariants.ignition.BoundedChatter: into a state and out of it takes the delay of the way in.
 WINDOW_S = 30
-MOST_IGNITION = 2 * WINDOW_S
-MOST_TETHER = 2 * WINDOW_S
+MOST_IGNITION = 2 * (WINDOW_S * 1000 // POLICY.ignition.on_debounce_ms + 1)
+MOST_TETHER = 2 * (WINDOW_S * 1000 // POLICY.tether.return_ms + 1)
 words = st.sampled_from([True, False, None])
 keys = st.sampled_from([None, *KeyPosition])
 speeds = st.sampled_from([None, 0, 200, 800])

@@ -367,6 +367,7 @@ def test_the_invariants_hold_over_any_life(life: list[tuple[int, Act]]) -> None:
     for hint in core.state.tether.hints:
         core.see(replace(hint.said, at=core.now, seated=True, mated=True))
     core.last_proof = BootNs(-(10**18))
+    core.key(KeyPosition.ON)  # a bus that said off last takes it back
     core.dock(12)
     assert core.usable() or core.state.power.forced
     assert core.state.ignition.state is IgnitionState.ON

@@ -135,6 +135,15 @@ def test_a_bus_that_said_off_and_fell_silent_still_contradicts_the_wire() -> Non
     assert ignition(core) is ON, "the bus took it back"
 
 
+def test_a_bus_that_is_cut_as_the_key_is_turned_contradicts_nothing() -> None:
+    """It had no time to say on: its last word was of before."""
+    core = started()
+    feed(core, 10, kl15=False, key=KeyPosition.OFF, rpm=0)
+    feed(core, 1, kl15=True, key=KeyPosition.OFF, rpm=0)
+    feed(core, 10, kl15=True)
+    assert ignition(core) is ON
+
+
 @pytest.mark.parametrize(("rpm", "mv"), [(800, 12_600), (0, 13_900)])
 def test_a_wire_is_not_stuck_while_something_turns_or_charges(rpm: int, mv: int) -> None:
     core = started()
