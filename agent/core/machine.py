@@ -201,6 +201,9 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             cause = Decision("guard", "locked", obs.rule, "the guard had no word of the agent in time", now)
             state = _lock(state, cause, state.tether.state, effects)
             state = evolve(state, power=power_.locked(state.power, now))
+            if state.tether.state is TetherState.UNCERTAIN:
+                # What is left of a ride-through holds use up; it does not begin it anew.
+                state = evolve(state, tether=evolve(state.tether, reserved_ns=0))
             return lease_.settle(state, policy, effects)
         case _ if state.started:
             grants, made = requests_.hear(state.grants, obs, now, policy.grants)

@@ -357,6 +357,7 @@ class Judge:
 @given(lives)
 @example([(0, Docked(0.6, False)), (1500, Docked(0.6, False)), (200, GuardLocked(AT, 4, "guard.lease"))])
 @example([(0, Docked(0.6, False)), (0, GuardLocked(AT, 1, "guard.lease"))])
+@example([(0, Docked(7.0, False)), (1500, GuardLocked(AT, 2, "guard.lease"))])
 def test_the_invariants_hold_over_any_life(life: list[tuple[int, Act]]) -> None:
     core = Core(POLICY, at_s=100)
     judge = Judge(core)
