@@ -98,14 +98,33 @@ def write_pair(private: Path, public: Path, key: Ed25519PrivateKey | X25519Priva
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secret)
+    write_secret(private, secret)
     public.write_bytes(
         key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     )
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Write a new file that only its owner can read; an existing file is an error."""
+    write_new(path, data, 0o600)
+
+
+def write_new(path: Path, data: bytes, mode: int) -> None:
+    """Write a new file; an existing one is an error."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, data: bytes, mode: int) -> None:
+    """Write a file whole or not at all, in the place of an old one if there is one."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    write_new(fresh, data, mode)
+    fresh.replace(path)
 
 
 def _read(path: Path) -> bytes:

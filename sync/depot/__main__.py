@@ -1,4 +1,5 @@
-"""``ivma-depot``: the far end of the queue. Commands: serve, ledger, gaps, export, keygen, sign, code.
+"""``ivma-depot``: the far end of the queue. Commands: serve, ledger, gaps, export, keygen, enrol, sign,
+code.
 
 Exit status: 0 done and well; 1 a chain does not verify, a day is not complete, there is a gap, or the service
 could not go on; 2 the command line, a setting, a key or a file is not as it must be.
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from sync.depot import config, day, export, ledger, signing
+from sync.depot import config, day, enrol, export, ledger, signing
 from sync.depot.intake import Intake
 from sync.depot.keyring import Keyring, generate
 from sync.depot.service import DepotService
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     keygen.add_argument("--out", type=Path, required=True)
     keygen.add_argument("--device", action="append", default=[], help="may be given several times")
     keygen.set_defaults(run=_keygen)
+    enrol.add(commands)
     signing.add(commands)
     return parser
 

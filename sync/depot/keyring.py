@@ -10,7 +10,6 @@ codes/<device>.code                   answers challenges; the same file belongs 
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
@@ -18,7 +17,16 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from sync.keys import KEY_BYTES, KeyFileError, Signer, Verifier, load_private, load_public, write_pair
+from sync.keys import (
+    KEY_BYTES,
+    KeyFileError,
+    Signer,
+    Verifier,
+    load_private,
+    load_public,
+    write_pair,
+    write_secret,
+)
 from sync.sealing import Opener
 from sync.topics import Topics
 
@@ -89,11 +97,6 @@ def generate(folder: Path, devices: list[str]) -> list[Path]:
     for device in devices:
         code = folder / CODES / f"{device}.code"
         if not code.exists():
-            _write_secret(code, secrets.token_hex(KEY_BYTES))
+            write_secret(code, f"{secrets.token_hex(KEY_BYTES)}\n".encode())
             made.append(code)
     return made
-
-
-def _write_secret(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"{text}\n")
