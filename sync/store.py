@@ -34,10 +34,6 @@ from sync.table import Acked, StreamStats, Table, intact
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION = 1
-# Measured (tests/bench/bench_store.py): 1,024 writes the fewest bytes a commit, for one record as for a
-# hundred, at the rate of 4,096. It counts only when the file is made.
-_PAGE_BYTES = 1024
 MIN_QUOTA = 2 * MAX_BODY  # bytes; the newest block is never dropped, and must fit
 _SECOND = 1_000_000_000
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -249,6 +245,7 @@ class Store:
             yield db, stamp
             for table in self._tables.values():
                 table.save(self._powered_s(stamp) - self._keep_acked_s)
+            schema.give_back(db)
             db.execute("COMMIT")
             self._run_saved = True
 
@@ -261,21 +258,8 @@ class Store:
                 f"queue {self._path}: cannot be opened: {error.strerror}; expected a file that user "
                 f"{os.geteuid()} may read and write, in a folder of its own"
             ) from error
-        db = self._db = sqlite3.connect(self._path, isolation_level=None)
-        db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # no shared memory file: a tenth faster
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"queue {self._path} has format {version}, newer than {SCHEMA_VERSION}: "
-                "install the agent that wrote it, or move the file away"
-            )
-        if version < SCHEMA_VERSION:
-            if foreign := schema.foreign(db):
-                raise RemoteProtocolError("foreign", f"it is no queue: it has a table {foreign}")
-            schema.migrate(db, version, self._device, self._entropy(EPOCH_BYTES))
+        db = self._db = schema.connect(self._path)
+        schema.bring_up(db, self._path, self._device, self._entropy(EPOCH_BYTES))
         self._load(db)
         self._run_saved = self._log_settled = False
         if self._sure is None or self._sure.epoch != self.epoch:
@@ -391,7 +375,7 @@ class Store:
         epoch, stamp, new = self._entropy(EPOCH_BYTES), self._clock(), self._quarantine.new
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db, Carver(aside) as carver:
             new.chmod(0o600)
-            db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            schema.prepare(db)
             db.execute("PRAGMA synchronous = FULL")
             schema.migrate(db, 0, self._device, epoch)
             carved = carver.read() if rows else Carved()

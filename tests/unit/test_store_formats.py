@@ -1,0 +1,130 @@
+"""Files of older formats are brought up to date, whatever interrupts it; newer ones are refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.core.records import Stream
+from sync import schema
+from sync.errors import StoreError
+from sync.store import Store
+from tests.disk_shim import Shim
+from tests.store_rig import Rig, read_all, state
+
+OLD = Path(__file__).parents[1] / "old_files"
+FILES = sorted(path.stem for path in OLD.glob("*.db"))
+
+
+def fetched(name: str, folder: Path) -> Rig:
+    """A copy of an old file with its log, as a kill left them."""
+    folder.mkdir(exist_ok=True)
+    for end in (".db", ".db-wal"):
+        shutil.copy(OLD / f"{name}{end}", folder / f"queue{end}")
+    rig = Rig(folder / "queue.db", sealed="sealed" in name)
+    rig.boot = 7
+    return rig
+
+
+def check(store: Store, name: str) -> None:
+    """All that the old file held is there."""
+    said = json.loads((OLD / f"{name}.json").read_text())
+    assert store.damaged is None
+    assert store.epoch.hex() == said["epoch"]
+    assert store.remembered == said["remembered"].encode()
+    for stream, stats in store.stats().items():
+        expected = said["streams"][stream.value]
+        assert (stats.head.seq, stats.head.hash.hex()) == (expected["last"], expected["hash"])
+        assert stats.acked.seq == expected["acked"]
+        assert list(read_all(store, stream).rows) == list(range(1, stats.head.seq + 1))
+
+
+def format_of(path: Path) -> tuple[int, int]:
+    """Version and kind of auto_vacuum."""
+    db = sqlite3.connect(path)
+    found = db.execute("PRAGMA user_version").fetchone()[0], db.execute("PRAGMA auto_vacuum").fetchone()[0]
+    db.close()
+    return found
+
+
+def test_there_are_files_of_every_format_before_this_one() -> None:
+    assert {name.split("-")[1] for name in FILES} == {str(n) for n in range(1, schema.VERSION)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_old_file_is_brought_up_to_date_once_and_keeps_everything(name: str, tmp_path: Path) -> None:
+    rig = fetched(name, tmp_path)
+    for _ in range(2):
+        store = rig.open()
+        check(store, name)
+        store.close()
+        assert format_of(rig.path) == (schema.VERSION, 2)
+    store = rig.open()
+    last = store.heads()[Stream.STATE].seq
+    assert store.append([state(rig.clock.boot_ns)]) == {Stream.STATE: last + 1}
+    assert max(read_all(store, Stream.STATE).rows) == last + 1
+    store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_a_kill_at_any_write_of_it_loses_nothing(name: str, tmp_path: Path, shim: Shim) -> None:
+    """Every third write, until one run needs fewer; each kill comes on top of what the ones before left."""
+    killed = 0
+    for number in range(1, 2_000, 3):
+        rig = fetched(name, tmp_path / "once")
+        came = subprocess.run(
+            [sys.executable, "-m", "tests.unit.test_store_formats", rig.path],
+            env=shim.environment(kill_at=number),
+        )
+        if came.returncode == 0:
+            break
+        assert came.returncode == -signal.SIGKILL
+        killed += 1
+        store = rig.open()
+        check(store, name)
+        store.close()
+        assert format_of(rig.path) == (schema.VERSION, 2)
+    assert killed > 20, "the kills were in the middle of it"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_without_room_for_it_the_old_file_works_as_it_is(name: str, tmp_path: Path, shim: Shim) -> None:
+    rig = fetched(name, tmp_path)
+    log = rig.path.with_name("queue.db-wal").stat().st_size
+    came = subprocess.run(
+        [sys.executable, "-m", "tests.unit.test_store_formats", rig.path],
+        env=shim.environment(full_at=log + 20_000),
+    )
+    assert came.returncode == 0
+    assert format_of(rig.path) == (1, 0)
+    store = rig.open()
+    check(store, name)
+    store.close()
+    assert format_of(rig.path) == (schema.VERSION, 2)
+
+
+@pytest.mark.parametrize("version", [schema.VERSION + 1, 99])
+def test_a_newer_file_is_refused_and_not_touched(version: int, tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "queue.db")
+    rig.open().close()
+    db = sqlite3.connect(rig.path)
+    db.execute(f"PRAGMA user_version = {version}")
+    db.close()
+    before = rig.path.read_bytes()
+    said = f"has format {version}, newer than {schema.VERSION}: install the agent that wrote it"
+    with pytest.raises(StoreError, match=said):
+        rig.open()
+    assert rig.path.read_bytes() == before
+
+
+if __name__ == "__main__":
+    store = Rig(Path(sys.argv[1]), sealed="sealed" in sys.argv[1], boot=7).open()
+    store.close()
