@@ -26,7 +26,7 @@ from agent.blackbox import FOLDER, BlackBox
 from agent.calibration import Calibration
 from agent.can_desk import CanDesk
 from agent.clock import boot_now
-from agent.config import Can, Config, ConfigError, Dock, Keeper, Sync, load
+from agent.config import Can, Config, ConfigError, Dock, load
 from agent.contractors import FILE as CONTRACTORS
 from agent.contractors import Contractors
 from agent.control import ControlError
@@ -39,8 +39,11 @@ from agent.dock_verbs import DockVerbs
 from agent.effects import NoFleet
 from agent.enforcement.base import EnforcementAction, SettingsError, Surroundings
 from agent.enforcement.chain import Chain
+from agent.fleet_key import FILE as FLEET_KEY
+from agent.fleet_key import FleetKey
 from agent.grant_desk import GrantDesk
 from agent.guard_link import GuardLink
+from agent.keeper import Keeper
 from agent.life import Docking, Fleet, Guard, Hooks, NoGuard, Parts, Port
 from agent.login1 import Login1
 from agent.officers import ConsoleOfficers, LogindOfficers, Officers
@@ -59,6 +62,7 @@ from drivers.vehicles.profile import load as load_profile
 from drivers.vehicles.tables import ProfileError
 from drivers.vehicles.watch import CompiledProfile
 from sync.clock import SystemClock, parse_boot_id
+from sync.envelope import NONCE_BYTES
 from sync.errors import StoreInUse
 from sync.keys import KeyFileError, load_public
 from sync.store import Store
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from agent.core.types import Observation
     from drivers.ports.udev import Udev, UdevEvent
     from drivers.vehicles.codec import Profile
+    from sync.orders import Orders
     from sync.session_types import Report
 
 EX_SOFTWARE, EX_TEMPFAIL, EX_CONFIG = 70, 75, 78
@@ -96,6 +101,10 @@ class Builder:
         self._system_bus: Bus | None = None
         self._udev: Udev | None = None
         self._trace = trace
+        sync = config.settings.sync
+        configured = load_public(Path(sync.fleet_key_file)) if sync and sync.fleet_key_file else None
+        generation = sync.fleet_key_generation if sync else 0
+        self._fleet_key = FleetKey(config.state_dir / FLEET_KEY, configured, generation)
 
     def parts(self) -> Parts:
         """Everything, in the order in which one part needs another."""
@@ -136,6 +145,7 @@ class Builder:
             docking,
             self._desk(around),
             {**self._can_desk(buses).verbs(), **self._calibration.verbs()},
+            lambda order: self._fleet_key.change(order, self._reseal(queue), self._hooks.record),
         )
 
     # --- the tablet ---
@@ -276,15 +286,16 @@ class Builder:
     def _queue_and_fleet(self) -> tuple[StoreThread, Fleet, Callable[[], object]]:
         sync = self._settings.sync
         if sync is None:
-            return self._queue(None, lambda _heads: None), NoFleet(), lambda: None
+            return self._queue(lambda _heads: None), NoFleet(), lambda: None
         committed: list[Callable[[Mapping[Stream, int]], None]] = []
-        queue = self._queue(sync, lambda heads: committed[0](heads))
+        queue = self._queue(lambda heads: committed[0](heads))
         from sync.keys import Signer, Verifier, load_private
         from sync.mqtt_types import Endpoint, Tls
         from sync.topics import Topics
         from sync.uplink import Uplink, UplinkConfig
 
         device = self._settings.device
+        orders = self._orders()
         tls = None
         if sync.tls is not None:
             tls = Tls(Path(sync.tls.ca_file), Path(sync.tls.cert_file), Path(sync.tls.key_file))
@@ -293,6 +304,7 @@ class Builder:
                 Topics(device.fleet, device.name),
                 self._boot_id,
                 Endpoint(sync.host, sync.port, device.name, tls, sync.keepalive_s),
+                nonce=orders.nonce if orders else b"",
             ),
             queue,
             Signer(load_private(Path(sync.signing_key_file))),
@@ -301,22 +313,46 @@ class Builder:
             random.random,
             self._trouble,
             on_contact=self._hooks.contact,
+            on_generation=self._hooks.generation,
+            on_order=lambda what, payload: self._ordered(orders, what, payload),
         )
         committed.append(uplink.notify)
         return queue, uplink, uplink.status
 
-    def _queue(self, sync: Sync | None, on_commit: Callable[[Mapping[Stream, int]], None]) -> StoreThread:
+    def _orders(self) -> Orders | None:
+        """Reads what the control room sends; None where nobody's word counts."""
+        chosen, device = self._settings.orders, self._settings.device
+        from sync.keys import Verifier
+        from sync.orders import OrderKeys, Orders
+
+        files = (chosen.command_key_files, chosen.configuration_key_files, chosen.sealing_key_files)
+        if not any(files):
+            return None
+        keys = OrderKeys(*([Verifier(load_public(Path(file))) for file in each] for each in files))
+        return Orders(
+            device.fleet, device.name, self._boot_id, secrets.token_bytes(NONCE_BYTES), keys, boot_now
+        )
+
+    def _ordered(self, orders: Orders | None, what: str, payload: bytes) -> None:
+        order = orders.read(what, payload) if orders is not None else None
+        if order is not None:
+            self._hooks.ordered(order)
+
+    def _reseal(self, queue: StoreThread) -> Callable[[bytes, int], object]:
+        from sync.sealing import Sealer
+
+        return lambda key, generation: queue.reseal(Sealer(key, generation, secrets.token_bytes))
+
+    def _queue(self, on_commit: Callable[[Mapping[Stream, int]], None]) -> StoreThread:
         store = self._settings.store
         quotas = {stream: getattr(store.quotas, stream.value) for stream in Stream}
-        fleet_key = load_public(Path(sync.fleet_key_file)) if sync and sync.fleet_key_file else None
-        generation = sync.fleet_key_generation if sync else 0
 
         def open_store() -> Store:
             sealer = None
-            if fleet_key is not None:
+            if self._fleet_key.key is not None:
                 from sync.sealing import Sealer
 
-                sealer = Sealer(fleet_key, generation, secrets.token_bytes)
+                sealer = Sealer(self._fleet_key.key, self._fleet_key.generation, secrets.token_bytes)
             return Store(
                 self._state_dir / "queue.db",
                 self._settings.device.name,
@@ -403,7 +439,7 @@ def _run(file: Path, version: str) -> int:
     logs.configure(config.settings.logging.level, stream=sys.stderr, environ=os.environ)
     keeper.complain()
     try:
-        asyncio.run(_serve(config, keeper, version, problem))
+        again = asyncio.run(_serve(config, keeper, version, problem))
     except StoreInUse as error:
         sys.stderr.write(f"{error}\n")
         return EX_TEMPFAIL
@@ -418,18 +454,30 @@ def _run(file: Path, version: str) -> int:
         registry.NotRegisteredError,
     ) as error:
         sys.stderr.write(f"ivma-agent cannot start: {error}\n")
-        return EX_SOFTWARE
+        if keeper.desired.kept.trial is None:
+            return EX_SOFTWARE
+        keeper.desired.roll_back(f"the agent cannot start: {error}")
+        again = True
+    if again:
+        _anew()
     return 0
 
 
-async def _serve(config: Config, keeper: Keeper, version: str, problem: str | None) -> None:
+def _anew() -> None:
+    """This program again, in this process: whoever supervises it sees no end, and nothing is left over."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own command line
+
+
+async def _serve(config: Config, keeper: Keeper, version: str, problem: str | None) -> bool:
     wanted = config.settings.trace
     trace = BlackBox(config.state_dir / FOLDER, wanted.size) if wanted.enabled else None
 
     def build(config: Config, boot_id: str, hooks: Hooks) -> Parts:
         return Builder(config, boot_id, hooks, trace).parts()
 
-    await Daemon(config, keeper, version, build, trace).run(problem)
+    return await Daemon(config, keeper, version, build, trace).run(problem)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Every key is declared once, here or (policy) in ``agent.core.policy``, with its bounds, unit and meaning;
 docs/configuration.md is generated from the declarations. An unknown key is refused with the nearest known
-one. ``load`` reads a file; ``Keeper`` keeps the last good one in force when a new file is bad.
+one. What is in force, and when, is agent/keeper.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-import os
 import re
 import tomllib
 import typing
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import structlog
 from msgspec import Meta
 
 from agent.config_base import FilePath, Name, Section
@@ -26,8 +24,6 @@ from agent.config_base import doc as _doc
 from agent.config_docks import KEYLESS, SELF_FOUND, Lines, Supply, Usb, dock_problems, hint_problems
 from agent.core import policy as core_policy
 from agent.core.policy import Policy
-
-log = structlog.get_logger()
 
 DOCKS_MAX = 8  # configured and paired together; ours
 
@@ -196,6 +192,20 @@ class Sync(Section, frozen=True, kw_only=True):
     fleet_key_generation: Annotated[int, _doc("Generation of the fleet key.", ge=0, le=65535)] = 1
 
 
+class Orders(Section, frozen=True, kw_only=True):
+    """Whose word of the fleet this tablet obeys, by purpose; without a key nothing of that kind is taken."""
+
+    command_key_files: Annotated[
+        list[FilePath], _doc("Public Ed25519 keys, PEM, whose commands are done.", max_length=4)
+    ] = []
+    configuration_key_files: Annotated[
+        list[FilePath], _doc("Public Ed25519 keys, PEM, whose configurations are tried.", max_length=4)
+    ] = []
+    sealing_key_files: Annotated[
+        list[FilePath], _doc("Public Ed25519 keys, PEM, that may change the fleet key.", max_length=4)
+    ] = []
+
+
 class Quotas(Section, frozen=True, kw_only=True):
     """Bytes on disk that a stream may use; no other stream can use them up."""
 
@@ -252,6 +262,7 @@ class Settings(Section, frozen=True, kw_only=True):
     contractors: Annotated[Contractors, _doc("Docks without root.")] = Contractors()
     permits: Annotated[Permits, _doc("Use without the dock by leave of the control room.")] = Permits()
     sync: Annotated[Sync | None, _doc("The way to the fleet. Left out: records stay on the tablet.")] = None
+    orders: Annotated[Orders, _doc("Commands and desired configuration.")] = Orders()
     store: Annotated[Store, _doc("The durable queue.")] = Store()
     trace: Annotated[Trace, _doc("The black box.")] = Trace()
     control: Annotated[Control, _doc("The local socket for ivmactl and other software.")] = Control()
@@ -287,22 +298,25 @@ def load(path: Path) -> Config:
         ConfigError: the file cannot be read, is not TOML, or a key is unknown, missing, of the wrong type,
             out of bounds, or at odds with another.
     """
-    return parse(_read(path), str(path))
+    return parse(read(path), str(path))
 
 
-def _read(path: Path) -> bytes:
+def read(path: Path) -> bytes:
+    """The bytes of a configuration file. Raises ConfigError."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
-def parse(raw: bytes, name: str = "configuration") -> Config:
-    """Validate the bytes of a configuration; ``name`` stands for the file in errors. Raises ConfigError."""
-    try:
-        data = tomllib.loads(raw.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+def parse(raw: bytes, name: str = "configuration", over: str = "") -> Config:
+    """Validate the bytes of a configuration; ``name`` stands for the file in errors. Raises ConfigError.
+
+    ``over``: TOML of the fleet that is laid over them first; the whole is validated.
+    """
+    data = _toml(raw, name)
+    if over:
+        data = _laid_over(data, _toml(over.encode(), "desired configuration"))
     problems = list(_unknown_keys(data, _File, ""))
     if problems:
         raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
@@ -316,7 +330,46 @@ def parse(raw: bytes, name: str = "configuration") -> Config:
         problems.append("`policy.lease.unguarded_s` locks without the guard, and `guard.enabled` is false")
     if problems:
         raise ConfigError("\n".join(f"{name}: {problem}" for problem in problems))
-    return Config(settings, policy, hashlib.sha256(raw).hexdigest()[:16])
+    digest = hashlib.sha256(raw)
+    if over:
+        digest.update(b"\0" + over.encode())
+    return Config(settings, policy, digest.hexdigest()[:16])
+
+
+def _toml(raw: bytes, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{name}: not valid TOML: {error}") from None
+
+
+# What the fleet may set from afar: not who the tablet is, nor whom it obeys or trusts, nor what a lock does.
+FROM_AFAR = frozenset({"policy", "can", "vehicle", "store", "trace", "logging"})
+SYNC_FROM_AFAR = frozenset({"host", "port", "keepalive_s"})
+
+
+def _laid_over(data: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    foreign = sorted(over.keys() - FROM_AFAR - {"sync"})
+    sync = over.get("sync", {})
+    if isinstance(sync, dict):
+        foreign += [f"sync.{key}" for key in sorted(sync.keys() - SYNC_FROM_AFAR)]
+    if foreign:
+        raise ConfigError(
+            f"desired configuration: {', '.join(foreign)} cannot be set from afar; expected tables of "
+            f"{', '.join(sorted(FROM_AFAR))}, and of sync {', '.join(sorted(SYNC_FROM_AFAR))}"
+        )
+    return _merged(data, over)
+
+
+def _merged(data: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Tables key by key; any other value, a list too, takes the place of the one before."""
+    merged = dict(data)
+    for key, value in over.items():
+        before = merged.get(key)
+        merged[key] = (
+            _merged(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+        )
+    return merged
 
 
 def dock_of(data: dict[str, Any], name: str) -> Dock:
@@ -333,68 +386,6 @@ def dock_of(data: dict[str, Any], name: str) -> Dock:
     for problem in dock_problems(dock):
         raise ConfigError(f"{name}: {problem}")
     return dock
-
-
-class Keeper:
-    """Keeps the last good configuration in force, over bad new files and over restarts.
-
-    ``last_good`` is a copy in a place that does not depend on the configuration.
-    """
-
-    def __init__(self, path: Path, last_good: Path) -> None:
-        self._path = path
-        self._last_good = last_good
-        self._not_kept: OSError | None = None
-
-    def start(self) -> tuple[Config, str | None]:
-        """Load the file, or else the last good copy; the second value says what was wrong with the file.
-
-        Raises:
-            ConfigError: neither can be used; the words are about the file.
-        """
-        try:
-            return self.reload(), None
-        except ConfigError as error:
-            try:
-                return load(self._last_good), str(error)
-            except ConfigError:
-                raise error from None
-
-    def reload(self) -> Config:
-        """Load the file anew and keep it as the last good one. Raises ConfigError; the old one stays."""
-        raw = _read(self._path)
-        config = parse(raw, str(self._path))
-        try:
-            self._keep(raw)
-            self._not_kept = None
-        except OSError as error:  # a full disk must not keep a good configuration from taking effect
-            self._not_kept = error
-        return config
-
-    def complain(self) -> None:
-        """Log, once logs are set up, that the configuration in force could not be kept."""
-        if self._not_kept is not None:
-            log.warning(
-                "config.not_kept",
-                copy=str(self._last_good),
-                error=str(self._not_kept),
-                effect="without a good file the next start has none",
-            )
-
-    def _keep(self, raw: bytes) -> None:
-        """Replace the copy so that a power cut leaves the old or the new one, never half of one."""
-        try:
-            if self._last_good.read_bytes() == raw:
-                return
-        except OSError:
-            pass
-        self._last_good.parent.mkdir(parents=True, exist_ok=True)
-        part = self._last_good.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._last_good)
 
 
 # --- how the declarations become checks -----------------------------------------------------------

@@ -9,23 +9,30 @@ import asyncio
 import grp
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
-from agent import clock
+from agent import clock, logs
 from agent.blackbox import BlackBox
 from agent.boot_timer import BootTimer
-from agent.config import Config, ConfigError, Keeper
+from agent.command_desk import CommandDesk, Means
+from agent.config import Config, ConfigError
 from agent.control import ControlServer, Verb
 from agent.core import catalogue
+from agent.core.orders import Order
 from agent.core.policy import Policy
+from agent.core.records import Record
 from agent.core.state import State
-from agent.core.types import Effects, Observation
+from agent.core.types import BootNs, Effects, Observation
+from agent.desired_desk import DesiredDesk, Hands
 from agent.emergency import EmergencyFile
+from agent.fleet_orders import FleetOrders
 from agent.folders import own_folder
+from agent.keeper import Keeper
 from agent.life import CLOSE_S, Hooks, Identity, Life, Parts
 from agent.marker import FileMarker
 from agent.notice_desk import NoticeDesk
@@ -53,6 +60,7 @@ class Daemon:
         self._keeper = keeper
         self._version = version
         self._stopping = asyncio.Event()
+        self._again = False
         self._notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
         own_folder(config.state_dir, 0o700)
         own_folder(config.runtime_dir, 0o755)
@@ -70,11 +78,13 @@ class Daemon:
                 lambda observation, state, effects: self._reporter.watch(observation, state, effects),
                 lambda observation, state, effects: self._notice.watch(observation, state, effects),
                 lambda observation, state, effects: self._watch_desk(observation, state, effects),
+                lambda observation, state, effects: self._orders.commands.watch(observation, state, effects),
                 *([trace.watch] if trace else []),
             ],
             noted=lambda record: self._reporter.note(record),
             spent=SpentNote(config.runtime_dir, boot_id),
             emergency=EmergencyFile(config.state_dir / "emergency.log", boot_id),
+            orders=_Late(lambda: self._orders),
         )
         self._parts = self._life.parts
         self._docking = self._parts.docking
@@ -82,6 +92,7 @@ class Daemon:
             self._docking.attach(self._percent, lambda: self._life.runtime.policy)
         self._life.runtime.policy, self._unfit = self._beside_docks(config.policy)
         self._desk = self._parts.desk
+        self._orders = self._obeying()
         self._recovery: asyncio.Task[None] | None = None
         self._described = {
             "version": version,
@@ -100,6 +111,7 @@ class Daemon:
                 **self._parts.sections,
                 "store": lambda: self._life.store,
                 "control": lambda: self._control.status(),
+                "orders": lambda: self._orders.status(),
                 **({"trace": trace.status} if trace else {}),
             },
         )
@@ -130,15 +142,19 @@ class Daemon:
             anybody=True,
         )
 
-    async def run(self, problem: str | None) -> None:
-        """Start, serve until a signal, stop in order. ``problem``: why the last good file is in force."""
+    async def run(self, problem: str | None) -> bool:
+        """Start, serve until a signal, stop in order. ``problem``: why the last good file is in force.
+
+        True: it is to start anew, for a configuration that does not take effect otherwise.
+        """
         reason = "error"
         try:
             await self._start(problem)
             await self._stopping.wait()
-            reason = "signal"
+            reason = "configuration" if self._again else "signal"
         finally:
             await self._stop(reason)
+        return self._again
 
     # --- start and stop ---------------------------------------------------------------------------
 
@@ -156,12 +172,17 @@ class Daemon:
         self._notifier.ready()
         self._start_watchdog()
         log.info("agent.ready", version=self._version, config=self.config.digest)
+        self._orders.start()
         self._parts.fleet.start()
         if self._docking is not None:
             self._recovery = loop.create_task(self._docking.recover())
 
     async def _stop(self, reason: str) -> None:
-        self._notifier.stopping()
+        if self._again:
+            self._notifier.reloading(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
+        else:
+            self._notifier.stopping()
+        await self._orders.close()
         await self._officer.close()
         await self._control.close()
         if self._recovery is not None:
@@ -183,13 +204,54 @@ class Daemon:
             if fresh.needs_restart(self.config):
                 log.warning("config.restart_needed", why="only [policy] takes effect without a restart")
             self._keeper.complain()
-            self._reporter.configured(fresh.digest)
-            policy, unfit = self._beside_docks(fresh.policy)
-            self._life.runtime.change_policy(policy)
-            self._life.note(catalogue.CONFIG_APPLIED.make(clock.boot_now(), config=fresh.digest))
-            self._refuse(unfit)
+            self._apply(fresh)
         self._refuse(self._docking.reload() if self._docking is not None else [])
         self._notifier.ready()
+
+    def _apply(self, fresh: Config) -> None:
+        """Put a policy in force."""
+        self._reporter.configured(fresh.digest)
+        policy, unfit = self._beside_docks(fresh.policy)
+        self._life.runtime.change_policy(policy)
+        self._life.note(catalogue.CONFIG_APPLIED.make(clock.boot_now(), config=fresh.digest))
+        self._refuse(unfit)
+
+    def _restart(self) -> None:
+        self._again = True
+        self._stopping.set()
+
+    def _obeying(self) -> FleetOrders:
+        """Who does what the control room sends."""
+        life, parts = self._life, self._parts
+
+        def record(record: Record) -> asyncio.Future[object]:
+            self._reporter.note(record)
+            return life.commit([record], None)
+
+        async def flush(until: BootNs) -> int:
+            await parts.queue.flush()
+            return await parts.fleet.drain(until)
+
+        async def bundle() -> object:
+            return {"status": self._reporter.status(), "queue": await self._queue()}
+
+        def log_level(level: str) -> str:
+            level = level or self.config.settings.logging.level
+            logs.configure(level, stream=sys.stderr, environ=os.environ)
+            return level
+
+        permits = self._desk
+        commands = CommandDesk(
+            Means(
+                life.observe, record, clock.boot_now, permits, flush, log_level, bundle, parts.power.request
+            )
+        )
+        hands = Hands(
+            self._apply, self._restart, lambda: bool(life.store["ok"]), life.note, parts.fleet.report,
+            clock.boot_now,
+        )  # fmt: skip
+        desired = DesiredDesk(self._keeper, self.config, hands)
+        return FleetOrders(commands, desired, parts.change_fleet_key)
 
     def _beside_docks(self, policy: Policy) -> tuple[Policy, list[str]]:
         return (policy, []) if self._docking is None else self._docking.in_force(policy)
@@ -241,6 +303,22 @@ class Daemon:
             }
             for stream, each in stats.items()
         }
+
+
+class _Late:
+    """Orders for a desk that is made after the run that it needs; none comes before."""
+
+    def __init__(self, desk: Callable[[], FleetOrders]) -> None:
+        self._desk = desk
+
+    def take(self, order: Order) -> None:
+        self._desk().take(order)
+
+    def contact(self) -> None:
+        self._desk().desired.contact()
+
+    def generation(self, known: int) -> None:
+        self._desk().desired.generation(known)
 
 
 def group_id(name: str | None) -> int | None:

@@ -78,6 +78,9 @@ class NoFleet:
     def shed(self, on: bool) -> None:
         """Nothing to save."""
 
+    def report(self, at: BootNs, accepted: int, generation: int, state: str, detail: str) -> None:
+        """Nobody to tell."""
+
     def drain(self, until: BootNs) -> asyncio.Future[int]:
         drained: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         drained.set_result(0)

@@ -114,13 +114,21 @@ class GrantDesk:
 
     async def _load(self, args: Mapping[str, Any], caller: Caller) -> object:
         await self._at_the_tablet(caller.peer.uid)
+        text = args.get("text")
+        if not isinstance(text, str) or len(text) > TEXT_MAX:
+            raise Refusal("bad_request", f"text: expected text of at most {TEXT_MAX} characters", _SHAPES)
+        return await self.present(text)
+
+    async def present(self, text: str) -> dict[str, Any]:
+        """Take a document in, whoever brings it: its signature is what counts.
+
+        Raises:
+            Refusal: it is not taken, and why.
+        """
         if self._papers is None:
             raise Refusal(
                 "no_key", "this tablet trusts no permit authority", "set permits.authority_key_files"
             )
-        text = args.get("text")
-        if not isinstance(text, str) or len(text) > TEXT_MAX:
-            raise Refusal("bad_request", f"text: expected text of at most {TEXT_MAX} characters", _SHAPES)
         async with self._turn:
             read = self._papers.read(text, self._now())
             what = "document" if isinstance(read, DocumentRefused) else _WHAT[type(read)]

@@ -21,6 +21,7 @@ from agent import memory
 from agent.availability import Availability
 from agent.core import catalogue, machine
 from agent.core.grants import NOTHING_KNOWN
+from agent.core.orders import NewFleetKey, Order
 from agent.core.policy import Policy
 from agent.core.records import Record, Stream
 from agent.core.state import State, TetherState, initial
@@ -64,6 +65,7 @@ class Queue(Protocol):
         """Has ``remembered`` (bytes or None) and ``problem`` (text or None)."""
 
     def commit(self, records: Sequence[Record], remember: bytes | None = None) -> asyncio.Future[Any]: ...
+    def flush(self) -> asyncio.Future[Any]: ...
     def stats(self) -> asyncio.Future[Any]: ...
     async def close(self, timeout_s: float) -> bool: ...
 
@@ -84,6 +86,8 @@ class Fleet(FleetLink, Protocol):
 
     def start(self) -> None: ...
     async def close(self, timeout_s: float) -> bool: ...
+    def report(self, at: BootNs, accepted: int, generation: int, state: str, detail: str) -> None:
+        """Say what became of a desired configuration."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +158,18 @@ class Desk(Protocol):
     """Where leave is asked for: what the daemon calls of it."""
 
     def attach(self, runtime: Runtime) -> None: ...
+    async def present(self, text: str) -> dict[str, Any]: ...
     def watch(self, observation: Observation, state: State, effects: Effects) -> None: ...
     def verbs(self) -> Mapping[str, Any]: ...
     def officer_verbs(self) -> Mapping[str, Any]: ...
+
+
+class OrderDesk(Protocol):
+    """Who obeys the control room."""
+
+    def take(self, order: Order) -> None: ...
+    def contact(self) -> None: ...
+    def generation(self, known: int) -> None: ...
 
 
 class Docking(Protocol):
@@ -192,6 +205,7 @@ class Parts:
     docking: Docking | None = None  # pairing and testing docks
     desk: Desk | None = None  # permits, short codes, the override
     verbs: Mapping[str, Any] = field(default_factory=dict)  # what else the control socket offers
+    change_fleet_key: Callable[[NewFleetKey], None] = lambda order: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +218,8 @@ class Hooks:
     store_renewed: Callable[[str], None]
     store_recalled: Callable[[bytes], None]  # what is remembered, when the start could not read it
     contact: Callable[[], None]  # the depot said something under its key
+    generation: Callable[[int], None]  # of configuration, that the depot knows to be accepted
+    ordered: Callable[[Order], None]  # the control room sent something
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +253,9 @@ class Life:
         ran: Callable[[Effect], None] = lambda effect: None,
         spent: Spent | None = None,
         emergency: Emergency | None = None,
+        orders: OrderDesk | None = None,
     ) -> None:
+        self._orders = orders
         self._emergency: Emergency = emergency or NoEmergency()
         self.parts = parts = build(
             Hooks(
@@ -247,6 +265,8 @@ class Life:
                 self.store_renewed,
                 self.store_recalled,
                 self.contact,
+                self.generation,
+                self.ordered,
             )
         )
         self._effector = Effector(
@@ -355,7 +375,17 @@ class Life:
         if found is not None:
             self.observe(MemoryFound(self._now(), found))
 
+    def generation(self, known: int) -> None:
+        if self._orders is not None:
+            self._orders.generation(known)
+
+    def ordered(self, order: Order) -> None:
+        if self._open and self._orders is not None:
+            self._orders.take(order)
+
     def contact(self) -> None:
+        if self._orders is not None:
+            self._orders.contact()
         # Acks come by the thousand: only a memory that was lost waits for one.
         if self._open and self.runtime.state.grants.memory.void:
             self.observe(DepotContact(self._now()))

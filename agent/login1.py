@@ -94,8 +94,8 @@ class Login1:
         return int(descriptor.to_raw_fd())
 
     def power(self, verb: PowerVerb) -> asyncio.Future[Reply]:
-        """Ask for suspend or power-off, without a dialogue for authentication (interactive False)."""
-        member = {PowerVerb.SUSPEND: "Suspend", PowerVerb.POWER_OFF: "PowerOff"}[verb]
+        """Ask for suspend, power-off or reboot, without a dialogue for authentication (interactive False)."""
+        member = _POWER[verb]
         return self._bus.call(new_method_call(_MANAGER, member, "b", (False,)))
 
     def _properties(self, path: str) -> asyncio.Future[Reply]:
@@ -103,4 +103,5 @@ class Login1:
         return self._bus.call(message)
 
 
+_POWER = {PowerVerb.SUSPEND: "Suspend", PowerVerb.POWER_OFF: "PowerOff", PowerVerb.REBOOT: "Reboot"}
 _LOCK_ALL = new_method_call(_MANAGER, "LockSessions")

@@ -73,7 +73,7 @@ def configure(level: str, *, stream: TextIO, environ: Mapping[str, str]) -> None
         processors=chain,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.WriteLoggerFactory(stream),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # a command may change the level of a running agent
     )
 
 

@@ -16,7 +16,7 @@ DELAY_S = 5.0  # logind.conf(5): InhibitDelayMaxSec is 5 s by default
 
 
 class ConsolePower:
-    """For development: prints ``{"power": "suspend"|"power_off", "boot_ns"}`` where logind would act.
+    """For development: prints ``{"power": verb, "boot_ns"}`` where logind would act.
 
     Signals come as from logind, the delay included. SIGCONT is the resume, so a rig may stop the process
     for the time of the sleep.

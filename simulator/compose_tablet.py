@@ -299,6 +299,9 @@ class WatchedQueue:
     def epoch(self) -> asyncio.Future[bytes]:
         return self._queue.epoch()
 
+    def flush(self) -> asyncio.Future[Any]:
+        return self._queue.flush()
+
     async def close(self, timeout_s: float) -> bool:
         return await self._queue.close(timeout_s)
 

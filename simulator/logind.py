@@ -219,10 +219,10 @@ class LogindDouble:
                 return Message.new_method_return(message)
             case "Inhibit":
                 return self._inhibit(message, call.args[0])
-            case "Suspend" | "PowerOff":
+            case "Suspend" | "PowerOff" | "Reboot":
                 if self._preparing is not None:
                     return Message.new_error(message, f"{NAME}.OperationInProgress", "already under way")
-                self.prepare("suspend" if call.member == "Suspend" else "power_off")
+                self.prepare({"Suspend": "suspend", "PowerOff": "power_off"}.get(call.member, "reboot"))
                 return Message.new_method_return(message)
             case _:
                 return None

@@ -67,3 +67,41 @@ class ContractorToken(Document, frozen=True, kw_only=True):
     actions: Annotated[tuple[Literal["pair", "unpair", "test"], ...], Meta(min_length=1, max_length=3)]
     contractor: Annotated[str, Meta(pattern=r"^[\x20-\x7e]{1,64}\Z")]
     minutes: Minutes
+
+
+class Command(TabletPaper, frozen=True, kw_only=True):
+    """One thing that a tablet is to do, once, in the boot and the run of the agent that it names.
+
+    ``latest_ms`` is boot time of the tablet: no wall clock decides whether a command is too old.
+    """
+
+    LABEL: ClassVar[str] = "ivma-command/1"
+    TITLE: ClassVar[str] = "COMMAND"
+    purpose: Literal["ivma-command/1"] = "ivma-command/1"
+    boot_id: Id
+    nonce: Id
+    latest_ms: Annotated[int, Meta(ge=0, le=2**53 - 1)]
+    verb: Literal["lock", "permit", "revoke", "flush", "log-level", "diagnostics", "reboot"]
+    level: Literal["", "debug", "info", "warning", "error"] = ""  # of log-level; empty: as configured
+    paper: str = ""  # of permit: a permit or refill, signed by its own authority
+
+
+class Desired(TabletPaper, frozen=True, kw_only=True):
+    """What the fleet wants a tablet's configuration to say; ``number`` is its generation."""
+
+    LABEL: ClassVar[str] = "ivma-desired/1"
+    TITLE: ClassVar[str] = "DESIRED CONFIGURATION"
+    LONGEST: ClassVar[int] = 32 * 1024  # ours: twice a file that sets every key
+    purpose: Literal["ivma-desired/1"] = "ivma-desired/1"
+    trial_s: Annotated[int, Meta(ge=1, le=86_400)]
+    toml: str
+
+
+class FleetKey(TabletPaper, frozen=True, kw_only=True):
+    """The public X25519 key to seal to from now on; the greater ``generation`` counts."""
+
+    LABEL: ClassVar[str] = "ivma-fleet-key/1"
+    TITLE: ClassVar[str] = "FLEET KEY"
+    purpose: Literal["ivma-fleet-key/1"] = "ivma-fleet-key/1"
+    generation: Annotated[int, Meta(ge=1, le=65_535)]
+    key: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]

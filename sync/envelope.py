@@ -24,8 +24,11 @@ from sync.sealing import SEGMENT_BYTES, Segment
 
 VERSION = 1
 BATCH, ACK, PRESENCE = "ivma-batch/1", "ivma-ack/1", "ivma-presence/1"
+REPORT = "ivma-reported/1"
 BOOT_ID_BYTES = 16
 EPOCH_BYTES = 8
+NONCE_BYTES = 16
+MAX_DETAIL = 1000  # characters; ours
 MAX_DEVICE = 64  # characters; it is a level of an MQTT topic
 MAX_PAYLOAD = 2 * MAX_BODY  # ours: one block always fits, with its segments
 _STREAMS = {code: stream for stream, code in STREAM_CODES.items()}
@@ -79,13 +82,15 @@ class Ack:
     boot_id: bytes  # of the sender of the batch that it answers
     head: Head
     again: bool = False
+    desired: int = 0  # highest generation of configuration that the tablet has ever reported; 0 for none
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
     """Birth ("online"), planned absence ("sleeping", "shutting_down") or, as the will, "lost".
 
-    ``at`` is boot time in ns when it was made; ``heads`` show a tail that was cut off.
+    ``at`` is boot time in ns when it was made; ``heads`` show a tail that was cut off. ``nonce`` is 16 bytes
+    of this run of the agent, which a command has to name; empty where none is taken.
     """
 
     device: str
@@ -94,6 +99,24 @@ class Presence:
     at: int
     epoch: bytes
     heads: Mapping[Stream, Head]
+    nonce: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What became of the configuration that was wanted last.
+
+    ``accepted`` is the highest generation ever accepted, which a rollback does not lower; ``generation`` the
+    one that this is about, in ``state`` "trial", "confirmed", "rolled_back" or "refused".
+    """
+
+    device: str
+    boot_id: bytes
+    at: int  # boot time, ns
+    accepted: int
+    generation: int
+    state: str
+    detail: str
 
 
 # --- layouts ----------------------------------------------------------------------------------------
@@ -141,6 +164,7 @@ class _AckStatement(msgspec.Struct, array_like=True, frozen=True):
     seq: _Seq
     hash: bytes
     again: bool = False
+    desired: _Seq = 0
 
 
 class _Head(msgspec.Struct, array_like=True, frozen=True):
@@ -156,6 +180,17 @@ class _PresenceStatement(msgspec.Struct, array_like=True, frozen=True):
     at: int
     epoch: bytes
     heads: list[_Head]
+    nonce: bytes = b""
+
+
+class _ReportedStatement(msgspec.Struct, array_like=True, frozen=True):
+    device: str
+    boot_id: bytes
+    at: int
+    accepted: _Seq
+    generation: _Seq
+    state: str
+    detail: str
 
 
 _encode = msgspec.msgpack.encode
@@ -233,8 +268,9 @@ def decode_proof(
 def encode_ack(ack: Ack, signer: Signer) -> bytes:
     """Sign with the depot's key; only after the depot's own commit."""
     statement = _AckStatement(
-        ack.device, STREAM_CODES[ack.stream], ack.epoch, ack.boot_id, ack.head.seq, ack.head.hash, ack.again
-    )
+        ack.device, STREAM_CODES[ack.stream], ack.epoch, ack.boot_id, ack.head.seq, ack.head.hash, ack.again,
+        ack.desired,
+    )  # fmt: skip
     return _sign(ACK, statement, signer)
 
 
@@ -247,7 +283,8 @@ def decode_ack(payload: bytes, device: str, verifier: Verifier) -> Ack:
     said = _read(ACK, _open(ACK, payload, verifier).statement, _AckStatement)
     _same_device(said.device, device)
     _sizes(said.epoch, said.boot_id, said.hash)
-    return Ack(device, _stream(said.stream), said.epoch, said.boot_id, Head(said.seq, said.hash), said.again)
+    head = Head(said.seq, said.hash)
+    return Ack(device, _stream(said.stream), said.epoch, said.boot_id, head, said.again, said.desired)
 
 
 # --- presence ---------------------------------------------------------------------------------------
@@ -256,7 +293,7 @@ def decode_ack(payload: bytes, device: str, verifier: Verifier) -> Ack:
 def encode_presence(presence: Presence, signer: Signer) -> bytes:
     heads = [_Head(STREAM_CODES[stream], head.seq, head.hash) for stream, head in presence.heads.items()]
     statement = _PresenceStatement(
-        presence.device, presence.state, presence.boot_id, presence.at, presence.epoch, heads
+        presence.device, presence.state, presence.boot_id, presence.at, presence.epoch, heads, presence.nonce
     )
     return _sign(PRESENCE, statement, signer)
 
@@ -273,7 +310,32 @@ def decode_presence(payload: bytes, device: str, verifier: Verifier) -> Presence
     heads = {
         _STREAMS[head.stream]: Head(head.seq, head.hash) for head in said.heads if head.stream in _STREAMS
     }
-    return Presence(device, said.state, said.boot_id, said.at, said.epoch, heads)
+    if len(said.nonce) not in (0, NONCE_BYTES):
+        raise RemoteProtocolError("format", f"a nonce of {len(said.nonce)} bytes")
+    return Presence(device, said.state, said.boot_id, said.at, said.epoch, heads, said.nonce)
+
+
+def encode_reported(reported: Reported, signer: Signer) -> bytes:
+    statement = _ReportedStatement(
+        reported.device, reported.boot_id, reported.at, reported.accepted, reported.generation,
+        reported.state, reported.detail[:MAX_DETAIL],
+    )  # fmt: skip
+    return _sign(REPORT, statement, signer)
+
+
+def decode_reported(payload: bytes, device: str, verifier: Verifier) -> Reported:
+    """Read what ``device`` says became of its configuration.
+
+    Raises:
+        RemoteProtocolError: for any payload that does not.
+    """
+    said = _read(REPORT, _open(REPORT, payload, verifier).statement, _ReportedStatement)
+    _same_device(said.device, device)
+    if len(said.boot_id) != BOOT_ID_BYTES or len(said.detail) > MAX_DETAIL:
+        raise RemoteProtocolError("format", "a boot id or detail of the wrong length")
+    return Reported(
+        device, said.boot_id, said.at, said.accepted, said.generation, said.state, said.detail
+    )  # fmt: skip
 
 
 # --- common -----------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from sync.blocks import Head
 from sync.envelope import Run
 from sync.errors import LocalProtocolError, StoreDamaged, StoreError, StoreInUse
 from sync.inbox import Inbox, InboxFull, Item, Receipt
+from sync.sealing import Sealer
 from sync.store import Store
 from sync.table import Acked, StreamStats
 
@@ -150,6 +151,10 @@ class GroupCommit:
     def epoch(self) -> asyncio.Future[bytes]:
         """The file's epoch, which changes when a damaged file is replaced."""
         return self._ask(lambda store: store.read_epoch())
+
+    def reseal(self, sealer: Sealer) -> asyncio.Future[None]:
+        """See Store.reseal."""
+        return self._ask(lambda store: store.reseal(sealer))
 
     def close(self) -> None:
         """Take nothing more; the turns that follow, due at once, commit what waits."""

@@ -35,10 +35,12 @@ _QUOTING = re.compile(r"(?m)^[ \t]*(?:>[ \t]*)+")
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A kind of document. ``LABEL`` is its purpose and version, which ``purpose`` repeats inside;
     ``TITLE`` is what its armour says, in capitals. Values are whole numbers, ASCII text and lists of text.
+    ``LONGEST`` bounds its payload in bytes.
     """
 
     LABEL: ClassVar[str]
     TITLE: ClassVar[str]
+    LONGEST: ClassVar[int] = PAYLOAD_MAX
 
 
 D = TypeVar("D", bound=Document)
@@ -62,8 +64,8 @@ def seal(document: Document, signer: Signer) -> str:
     """
     payload = canonical(document)
     try:
-        if not payload.isascii() or len(payload) > PAYLOAD_MAX:
-            raise ValueError(f"{len(payload)} bytes; expected ASCII, {PAYLOAD_MAX} bytes at most")
+        if not payload.isascii() or len(payload) > document.LONGEST:
+            raise ValueError(f"{len(payload)} bytes; expected ASCII, {document.LONGEST} bytes at most")
         msgspec.json.decode(payload, type=type(document))  # a struct's own limits hold when it is decoded
     except ValueError as error:
         raise LocalProtocolError(f"{document.LABEL}: {error}") from error
@@ -83,12 +85,13 @@ def unseal(text: str, kinds: Sequence[type[D]], keys: Sequence[Verifier]) -> D:
         RemoteProtocolError: ``armour``, ``kind``, ``damaged``, ``version``, ``key``, ``signature``,
             ``content``: the first that applies, in this order.
     """
-    title, body = _unarmoured(text)
+    longest = max(kind.LONGEST for kind in kinds)
+    title, body = _unarmoured(text, TEXT_MAX + 2 * (longest - PAYLOAD_MAX))
     kind = next((kind for kind in kinds if title == kind.TITLE), None)
     if kind is None:
         expected = " or ".join(kind.TITLE for kind in kinds)
         raise RemoteProtocolError("kind", f"this is a {title}, not a {expected}")
-    raw = _decoded(body)
+    raw = _decoded(body, kind.LONGEST)
     if raw[: len(MAGIC)] != MAGIC:
         raise RemoteProtocolError(
             "version", f"a document of format {raw[: len(MAGIC)].hex()}; this version reads {MAGIC.hex()}"
@@ -108,11 +111,11 @@ def unseal(text: str, kinds: Sequence[type[D]], keys: Sequence[Verifier]) -> D:
     return _content(signed[len(MAGIC) + KEY_ID_BYTES :], kind)
 
 
-def _unarmoured(text: str) -> tuple[str, str]:
+def _unarmoured(text: str, longest: int) -> tuple[str, str]:
     """Title and body of the one armoured document, whatever a mailer put around and before its lines."""
-    if len(text) > TEXT_MAX:
+    if len(text) > longest:
         raise RemoteProtocolError(
-            "armour", f"{len(text)} characters; expected {TEXT_MAX} at most: give the document alone"
+            "armour", f"{len(text)} characters; expected {longest} at most: give the document alone"
         )
     plain = _QUOTING.sub("", text)
     marks = list(_MARK.finditer(plain))
@@ -128,7 +131,7 @@ def _unarmoured(text: str) -> tuple[str, str]:
     return marks[0].group(2), plain[marks[0].end() : marks[1].start()]
 
 
-def _decoded(body: str) -> bytes:
+def _decoded(body: str, longest: int) -> bytes:
     packed = "".join(body.split()).rstrip("=")
     try:
         raw = base64.b64decode(packed + "=" * (-len(packed) % 4), validate=True)
@@ -136,10 +139,10 @@ def _decoded(body: str) -> bytes:
         raise RemoteProtocolError(
             "damaged", f"the text was damaged on its way ({error}); copy it again"
         ) from error
-    if not _OVERHEAD < len(raw) <= _OVERHEAD + PAYLOAD_MAX:
+    if not _OVERHEAD < len(raw) <= _OVERHEAD + longest:
         raise RemoteProtocolError(
             "damaged",
-            f"{len(raw)} bytes; expected {_OVERHEAD + 1} to {_OVERHEAD + PAYLOAD_MAX}: copy it whole",
+            f"{len(raw)} bytes; expected {_OVERHEAD + 1} to {_OVERHEAD + longest}: copy it whole",
         )
     return raw
 

@@ -202,6 +202,12 @@ class Store:
         with self._using():
             return {stream: table.stats for stream, table in self._tables.items()}
 
+    def reseal(self, sealer: Sealer) -> None:
+        """Seal what comes from now on to another fleet key: a new segment, saved with its first block."""
+        self._sealer = sealer
+        self._blocks = BlockWriter(self._boot_id, sealer)
+        self._run_saved = False
+
     def heads(self) -> dict[Stream, Head]:
         return {stream: stats.head for stream, stats in self.stats().items()}
 

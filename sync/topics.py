@@ -16,6 +16,8 @@ _STREAMS = {stream.value: stream for stream in Stream}
 
 ALL_BATCHES = f"{PREFIX}/+/+/up/+"
 ALL_PRESENCE = f"{PREFIX}/+/+/presence"
+ALL_REPORTED = f"{PREFIX}/+/+/reported"
+PRESENCE, REPORTED = "presence", "reported"  # what a tablet publishes beside its streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,36 @@ class Topics:
     def ack(self) -> str:
         return f"{self.base}/ack"
 
+    @property
+    def command(self) -> str:
+        return f"{self.base}/command"
+
+    @property
+    def desired(self) -> str:
+        return f"{self.base}/desired"
+
+    @property
+    def fleet_key(self) -> str:
+        return f"{self.base}/fleet-key"
+
+    @property
+    def reported(self) -> str:
+        return f"{self.base}/reported"
+
     def up(self, stream: Stream) -> str:
         return f"{self.base}/up/{stream.value}"
 
 
-def parse(topic: str) -> tuple[Topics, Stream | None]:
-    """Whose topic it is, and of which stream; None is presence.
+def parse(topic: str) -> tuple[Topics, Stream | str]:
+    """Whose topic it is, and of which stream, or ``PRESENCE`` or ``REPORTED``.
 
     Raises:
         RemoteProtocolError: ``topic``: none of those that tablets publish on.
     """
+    stream: Stream | str
     match topic.split("/"):
-        case ["ivma", "1", fleet, device, "presence"]:
-            stream = None
+        case ["ivma", "1", fleet, device, "presence" | "reported" as stream]:
+            pass
         case ["ivma", "1", fleet, device, "up", name] if name in _STREAMS:
             stream = _STREAMS[name]
         case _:

@@ -13,7 +13,15 @@ from agent.core.records import Stream
 from agent.core.types import SECOND, BootNs
 from sync import session_types as t
 from sync.blocks import Head
-from sync.envelope import Presence, Run, decode_ack, encode_batch, encode_presence
+from sync.envelope import (
+    Presence,
+    Reported,
+    Run,
+    decode_ack,
+    encode_batch,
+    encode_presence,
+    encode_reported,
+)
 from sync.errors import RemoteProtocolError, StoreError
 from sync.keys import Signer, Verifier
 from sync.mqtt import MqttTransport
@@ -26,6 +34,7 @@ log = structlog.get_logger()
 
 RELOAD_S = 5.0  # ours: how soon a store that gave no answer is asked again
 UNKNOWN = -1
+REPORT_TOKEN = -1  # of what the session does not count
 
 
 class Queue(Protocol):
@@ -39,19 +48,21 @@ class Queue(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UplinkConfig:
-    """Who we are and where to go."""
+    """Who we are and where to go. ``nonce``: commands have to name it, and orders are listened for."""
 
     topics: Topics
     boot_id: bytes
     endpoint: Endpoint
     limits: t.Limits = field(default_factory=t.Limits)
+    nonce: bytes = b""
 
 
 class Uplink:
     """Delivers what the queue holds. Everything runs on the loop and nothing here blocks it.
 
     ``on_report`` gets what is worth a record: refusals, a depot that does not answer, a foreign chain.
-    ``on_contact`` is called at each word that the depot signed about the file in use.
+    ``on_contact`` is called at each word that the depot signed about the file in use, ``on_generation`` with
+    the generation of configuration in it, ``on_order`` with the last level of the topic and what came on it.
     """
 
     def __init__(
@@ -65,6 +76,8 @@ class Uplink:
         on_report: Callable[[t.Report], None] = lambda report: None,
         transport: MakeTransport = MqttTransport,
         on_contact: Callable[[], None] = lambda: None,
+        on_generation: Callable[[int], None] = lambda generation: None,
+        on_order: Callable[[str, bytes], None] = lambda what, payload: None,
     ) -> None:
         self._config = config
         self._device = config.topics.device
@@ -75,8 +88,13 @@ class Uplink:
         self._jitter = jitter
         self._on_report = on_report
         self._on_contact = on_contact
+        self._on_generation = on_generation
+        self._on_order = on_order
+        self._reported = b""  # what became of the desired configuration; said again at each connection
         self._loop = asyncio.get_running_loop()
-        self._transport = transport(config.endpoint, [config.topics.ack], self._heard, self._loop)
+        topics = config.topics
+        ordered = [topics.command, topics.desired, topics.fleet_key] if config.nonce else []
+        self._transport = transport(config.endpoint, [topics.ack, *ordered], self._heard, self._loop)
         self._session: Session | None = None  # None until the store has told where the streams stand
         self._epoch = b""
         self._heads: dict[Stream, Head] = {}
@@ -125,6 +143,16 @@ class Uplink:
     def shed(self, on: bool) -> None:
         """Hold telemetry back while power is short."""
         self._ask(t.Shedding(on))
+
+    def report(self, at: BootNs, accepted: int, generation: int, state: str, detail: str) -> None:
+        """Publish, retained, what became of a desired configuration; said again at each connection."""
+        said = Reported(self._device, self._config.boot_id, at, accepted, generation, state, detail)
+        self._reported = encode_reported(said, self._signer)
+        self._tell_reported()
+
+    def _tell_reported(self) -> None:
+        if self._reported:
+            self._transport.publish(REPORT_TOKEN, self._config.topics.reported, self._reported, retain=True)
 
     def status(self) -> dict[str, object]:
         """For people: the link, the protocol version, and where each stream stands."""
@@ -270,13 +298,16 @@ class Uplink:
                     self._failing = False
                     log.info("connected again", broker=self._config.endpoint.host)
                 self._handle(t.Connected(payload_bytes))
+                self._tell_reported()
             case Down(detail):
                 self._failed(detail)
                 self._handle(t.Disconnected(detail))
             case Confirmed(token, code):
                 self._handle(t.Puback(token, code))
-            case Received(_, payload):
+            case Received(topic, payload) if topic == self._config.topics.ack:
                 self._ack_came(payload)
+            case Received(topic, payload):
+                self._on_order(topic.rpartition("/")[2], payload)
 
     def _failed(self, detail: str) -> None:
         emit = log.debug if self._failing else log.warning
@@ -293,11 +324,13 @@ class Uplink:
             return
         if ack.epoch == self._epoch:
             self._on_contact()
+            self._on_generation(ack.desired)
             self._handle(t.DepotAck(ack.stream, ack.head.seq, ack.head.hash, ack.again))
 
     def _presence(self, state: str) -> bytes:
         at = self._now()
-        presence = Presence(self._device, state, self._config.boot_id, at, self._epoch, self._heads)
+        presence = Presence(self._device, state, self._config.boot_id, at, self._epoch, self._heads,
+                            self._config.nonce)  # fmt: skip
         return encode_presence(presence, self._signer)
 
     def _present(self, token: int, what: str) -> None:

@@ -24,6 +24,7 @@ from sync.groups import (
     settle,
 )
 from sync.inbox import Receipt
+from sync.sealing import Sealer
 from sync.store import Store
 from sync.table import Acked, StreamStats
 
@@ -110,6 +111,11 @@ class StoreThread:
         """See GroupCommit.epoch."""
         with self._group_changed() as group:
             return group.epoch()
+
+    def reseal(self, sealer: Sealer) -> asyncio.Future[None]:
+        """See Store.reseal."""
+        with self._group_changed() as group:
+            return group.reseal(sealer)
 
     async def close(self, timeout_s: float) -> bool:
         """Commit what waits and let go of the file. False when the disk took longer than ``timeout_s``."""

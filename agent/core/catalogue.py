@@ -412,6 +412,71 @@ CONTRACTOR_REFUSED = RecordKind(
     ),
 )  # fmt: skip
 
+# --- orders of the control room ---
+
+COMMAND_TAKEN = RecordKind(
+    "command.taken", Stream.AUDIT, 1,
+    "Show what the control room had a tablet do, and that it came once; on disk before anything is loosened.",
+    YEAR,
+    (
+        _text("id", "id of the command"),
+        _count("number", "number of the command; each is greater than all before"),
+        _text("verb", "what is to be done"),
+        _text("level", "the log level, if that is what it is about"),
+    ),
+)  # fmt: skip
+
+COMMAND_ANSWERED = RecordKind(
+    "command.answered", Stream.AUDIT, 1,
+    "Answer a command: what became of it.", YEAR,
+    (
+        _text("id", "id of the command"),
+        _text("verb", "what was to be done"),
+        _flag("done", "it was done"),
+        _text("detail", "what came of it, or why it was not done", CONDUCT),
+    ),
+)  # fmt: skip
+
+ORDER_REFUSED = RecordKind(
+    "order.refused", Stream.AUDIT, 1,
+    "Show orders that were not obeyed: forged, for another tablet or boot, too late, out of order.", YEAR,
+    (
+        _text("what", "command, desired or fleet-key"),
+        _text("reason", "stable word for what was wrong"),
+        _text("detail", "the same in words"),
+        _count("before", "refusals since the last such record, that have none of their own"),
+    ),
+)  # fmt: skip
+
+DIAGNOSTICS = RecordKind(
+    "diagnostics.bundle", Stream.STATE, 1,
+    "Let a fault be looked into from afar, when the control room asks for it by a command.", MONTH,
+    (
+        _text("id", "id of the command"),
+        _text("status", "what `ivmactl status` and `queue` show, as JSON", CONDUCT),
+    ),
+)  # fmt: skip
+
+CONFIG_DESIRED = RecordKind(
+    "config.desired", Stream.AUDIT, 1,
+    "Show what became of a configuration that the fleet wanted; told anew by each start.", YEAR,
+    (
+        _count("generation", "its generation"),
+        _text("state", "trial, confirmed, rolled_back or refused"),
+        _text("config", "first 16 hex digits of the SHA-256 of the configuration in force"),
+        _text("detail", "why"),
+    ),
+)  # fmt: skip
+
+FLEET_KEY_CHANGED = RecordKind(
+    "sealing.changed", Stream.AUDIT, 1,
+    "Show from when on records are sealed to another key of the fleet.", YEAR,
+    (
+        _count("generation", "generation of the key"),
+        _text("key", "first 16 hex digits of its SHA-256"),
+    ),
+)  # fmt: skip
+
 CATALOGUE: dict[str, RecordKind] = {
     kind.name: kind for kind in list(globals().values()) if isinstance(kind, RecordKind)
 }

@@ -48,9 +48,11 @@ from agent.core.types import (
     Effect,
     Effects,
     Explain,
+    GrantsRevoked,
     GuardLocked,
     GuardState,
     Lock,
+    LockOrdered,
     LockOutcome,
     MemoryFound,
     Observation,
@@ -180,6 +182,15 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
             )  # fmt: skip
             effects.append(Write(record))
             return state
+        case LockOrdered() if state.started:
+            grants, made = requests_.hear(
+                state.grants, GrantsRevoked(now, "command", None), now, policy.grants
+            )
+            effects += made
+            if state.posture is Posture.LOCKED:
+                # Nothing changes but that sessions which came open meanwhile are locked again.
+                effects.append(Lock(state.decision, state.tether.decision))
+            return evolve(state, grants=grants)
         case DockCommandDone():
             return outputs_.answered(state, obs, effects)
         case UsedWhileLocked() if state.posture is Posture.LOCKED:
@@ -244,7 +255,10 @@ def _settle(state: State, policy: Policy, obs: Observation | None, effects: list
     power, made = power_.settle(state.power, now, ignition, policy, asleep=asleep)
     effects += made
     foreign = obs if isinstance(obs, DockForeign) else None
-    tether, made = tether_.settle(state.tether, now, ignition, policy, asleep=asleep, foreign=foreign)
+    ordered = isinstance(obs, LockOrdered)
+    tether, made = tether_.settle(
+        state.tether, now, ignition, policy, asleep=asleep, foreign=foreign, ordered=ordered
+    )
     effects += made
     proven = tether_.proven(tether, now, policy.tether)
     cranking = crank_open(ignition, now, policy.ignition)

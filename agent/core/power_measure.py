@@ -40,7 +40,7 @@ def take(power: Power, obs: Observation, now: BootNs, ignition: Ignition, policy
             return _take_tablet(power, obs, now, policy.power)
         case Drained():
             return evolve(power, drained=True)
-        case PowerOutcome(ok=False, verb=verb):
+        case PowerOutcome(ok=False, verb=verb) if verb is not PowerVerb.REBOOT:
             mode = PowerMode.SLEEPING if verb is PowerVerb.SUSPEND else PowerMode.POWERING_OFF
             return evolve(power, failed=power.mode is mode)
         case ShutdownSignal(starting=False):

@@ -37,6 +37,7 @@ from agent.core.types import (
     Effect,
     Effects,
     Evidence,
+    LockOrdered,
     Observation,
     Write,
 )
@@ -66,6 +67,8 @@ def take(tether: Tether, obs: Observation, now: BootNs, policy: TetherPolicy) ->
         case DockForeign() if obs.dock == tether.dock or not proven(tether, now, policy):
             barrier = BootNs(max(tether.barrier, min(obs.evidence_at, now)))
             return evolve(tether, proof_at=None, good_at=None, barrier=barrier)
+        case LockOrdered():
+            return evolve(tether, proof_at=None, good_at=None, barrier=now)
         case _:
             return tether
 
@@ -251,6 +254,7 @@ def settle(
     *,
     asleep: bool,
     foreign: DockForeign | None,
+    ordered: bool = False,
 ) -> tuple[Tether, Effects]:
     """Bring the state in line with the evidence as of ``now``."""
     met: Effects = ()
@@ -272,6 +276,7 @@ def settle(
     found = _finding(
         loss, now, policy.tether, asleep=asleep, foreign=foreign is not None, out_by_hint=out_by_hint
     )
+    found = Finding.ORDERED if ordered and found is not Finding.FOREIGN else found
     row = NEXT.get((tether.state, found))
     if row is None:
         return _refill(loss if tether.state is UNCERTAIN else tether, now, policy.tether), met

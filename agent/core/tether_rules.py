@@ -17,6 +17,7 @@ class Finding(enum.Enum):
     """What the evidence amounts to; the first that applies, in this order."""
 
     FOREIGN = "the dock is proved foreign"
+    ORDERED = "a signed command to lock"
     SLEEP = "the tablet goes to sleep"
     UNSEATED = "authenticated word that a required bit is not set"
     HINTED_OUT = "a lasting hint that the tablet is out, which policy lets restrict"
@@ -40,6 +41,10 @@ TABLE = (
     Row(
         (UNKNOWN, TETHERED, UNCERTAIN, RESTRICTED), Finding.FOREIGN, FOREIGN, "tether.foreign",
         "the dock that answers is provably not the paired one",
+    ),
+    Row(
+        (UNKNOWN, TETHERED, UNCERTAIN), Finding.ORDERED, RESTRICTED, "tether.ordered",
+        "the control room ordered it; only proof from after that counts",
     ),
     Row(
         (TETHERED, UNCERTAIN), Finding.SLEEP, UNKNOWN, "tether.sleep",

@@ -107,6 +107,7 @@ class HintKind(enum.StrEnum):
 class PowerVerb(enum.Enum):
     SUSPEND = "suspend"
     POWER_OFF = "power_off"
+    REBOOT = "reboot"  # by a command only; no rule of the core asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,8 +471,13 @@ class OverrideTaken(Observation):
 class GrantsRevoked(Observation):
     """Permits are over: by root (``upto`` None: with the override), or signed, up to a number."""
 
-    by: str  # "root", "document"
+    by: str  # "root", "document", "command"
     upto: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LockOrdered(Observation):
+    """The control room, by a signed command, ends use as it is now: only evidence after this counts."""
 
 
 @dataclass(frozen=True, slots=True)

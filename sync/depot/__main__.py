@@ -1,5 +1,5 @@
 """``ivma-depot``: the far end of the queue. Commands: serve, ledger, gaps, export, keygen, enrol, sign,
-code.
+code, send, new-fleet-key.
 
 Exit status: 0 done and well; 1 a chain does not verify, a day is not complete, there is a gap, or the service
 could not go on; 2 the command line, a setting, a key or a file is not as it must be.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from sync.depot import config, day, enrol, export, ledger, signing
+from sync.depot import config, day, enrol, export, ledger, orders, signing
 from sync.depot.intake import Intake
 from sync.depot.keyring import Keyring, generate
 from sync.depot.service import DepotService
@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     keygen.set_defaults(run=_keygen)
     enrol.add(commands)
     signing.add(commands)
+    orders.add_send(commands)
     return parser
 
 

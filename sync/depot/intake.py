@@ -11,11 +11,11 @@ from agent.core.records import Stream
 from sync.blocks import Block, Flags, Head, follow, genesis, read_rows
 from sync.columns import Row
 from sync.depot.storage import Chain, DepotStorage
-from sync.envelope import Ack, Batch, decode_batch, decode_presence
+from sync.envelope import Ack, Batch, decode_batch, decode_presence, decode_reported
 from sync.errors import RemoteProtocolError
 from sync.keys import Verifier
 from sync.sealing import Opener
-from sync.topics import ONLINE, Topics, parse
+from sync.topics import ONLINE, PRESENCE, Topics, parse
 
 log = structlog.get_logger()
 
@@ -68,8 +68,11 @@ class Intake:
             verifier = self._verifier_of(device)
             if verifier is None:
                 raise RemoteProtocolError("unknown", f"no key of device {device!r}: devices/{device}.pub")
-            if stream is None:
+            if stream == PRESENCE:
                 return self._presence(topics, payload, verifier, old)
+            if not isinstance(stream, Stream):
+                self._storage.put_reported(topics.fleet, decode_reported(payload, device, verifier))
+                return []
             return self._batch(topics, stream, payload, verifier)
         except RemoteProtocolError as error:
             kept = self._storage.quarantine(topic, device, error.reason, str(error), payload)
@@ -90,7 +93,8 @@ class Intake:
             chain = self._storage.find(topics.device, stream, presence.epoch)
             if chain is not None or old:
                 head = genesis(topics.device, stream, presence.epoch) if chain is None else chain.head
-                ack = Ack(topics.device, stream, presence.epoch, presence.boot_id, head, chain is None)
+                ack = Ack(topics.device, stream, presence.epoch, presence.boot_id, head, chain is None,
+                          self._storage.accepted(topics.device))  # fmt: skip
                 replies.append(Reply(topics, ack))
         return replies
 
@@ -170,7 +174,10 @@ class Intake:
         return rows
 
     def _reply(self, topics: Topics, batch: Batch, head: Head, *, again: bool = False) -> Reply:
-        return Reply(topics, Ack(batch.device, batch.stream, batch.epoch, batch.boot_id, head, again))
+        desired = self._storage.accepted(batch.device)
+        return Reply(
+            topics, Ack(batch.device, batch.stream, batch.epoch, batch.boot_id, head, again, desired)
+        )
 
 
 def _conflict(batch: Batch, seq: int) -> RemoteProtocolError:

@@ -5,11 +5,16 @@ fleet.key  fleet.pub                  opens sealed records; fleet.key may be kep
 devices/<device>.pub                  verifies batches; <device>.key belongs on the tablet
 permit.key  permit.pub                signs permits, revocations and refills: the control room's
 contractor.key  contractor.pub        signs contractors' tokens: the workshop's
+command.key  command.pub              signs commands: the control room's
+configuration.key  configuration.pub  signs desired configurations
+sealing.key  sealing.pub              signs changes of the fleet's key
+fleet-<generation>.key  .pub          later keys of the fleet; those before them open what is older
 codes/<device>.code                   answers challenges; the same file belongs on the tablet
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from pathlib import Path
 
@@ -35,6 +40,8 @@ log = structlog.get_logger()
 CACHED_DEVICES = 100_000  # ours: 30 MB
 DEPOT, FLEET, DEVICES = "depot", "fleet", "devices"
 PERMIT, CONTRACTOR, CODES = "permit", "contractor", "codes"
+COMMAND, CONFIGURATION, SEALING = "command", "configuration", "sealing"
+_LATER = re.compile(rf"{FLEET}-([1-9][0-9]{{0,4}})\.key")
 
 
 class Keyring:
@@ -53,9 +60,16 @@ class Keyring:
         return Signer(load_private(self._folder / f"{DEPOT}.key"))
 
     def opener(self, generation: int) -> Opener | None:
-        """Opens what is sealed to the fleet; None when the fleet's private key is not here."""
-        path = self._folder / f"{FLEET}.key"
-        return Opener({generation: load_private(path)}) if path.exists() else None
+        """Opens what is sealed to the fleet; None when no private key of the fleet is here.
+
+        ``generation`` is that of ``fleet.key``; later ones say theirs in their names.
+        """
+        files = {generation: self._folder / f"{FLEET}.key"}
+        for path in self._folder.glob(f"{FLEET}-*.key"):
+            if later := _LATER.fullmatch(path.name):
+                files[int(later.group(1))] = path
+        keys = {number: load_private(path) for number, path in files.items() if path.exists()}
+        return Opener(keys) if keys else None
 
     def verifier(self, device: str) -> Verifier | None:
         """A device's key; None when there is none that can be used. ``device`` is a valid name."""
@@ -88,7 +102,8 @@ def generate(folder: Path, devices: list[str]) -> list[Path]:
         (folder / inner).mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     made = []
-    for name in (DEPOT, FLEET, PERMIT, CONTRACTOR, *(f"{DEVICES}/{device}" for device in devices)):
+    own = (DEPOT, FLEET, PERMIT, CONTRACTOR, COMMAND, CONFIGURATION, SEALING)
+    for name in (*own, *(f"{DEVICES}/{device}" for device in devices)):
         private = folder / f"{name}.key"
         if not private.exists():
             key = X25519PrivateKey.generate() if name == FLEET else Ed25519PrivateKey.generate()
@@ -100,3 +115,14 @@ def generate(folder: Path, devices: list[str]) -> list[Path]:
             write_secret(code, f"{secrets.token_hex(KEY_BYTES)}\n".encode())
             made.append(code)
     return made
+
+
+def next_fleet_key(folder: Path, generation: int) -> Path:
+    """Make the fleet's key pair of a later generation; its private file.
+
+    Raises:
+        OSError: it is there already, or cannot be written.
+    """
+    private = folder / f"{FLEET}-{generation}.key"
+    write_pair(private, private.with_suffix(".pub"), X25519PrivateKey.generate())
+    return private

@@ -21,7 +21,7 @@ from sync.errors import StoreError
 from sync.keys import Signer
 from sync.mqtt import MqttTransport
 from sync.mqtt_types import Down, Endpoint, MakeTransport, Received, TransportEvent, Up
-from sync.topics import ALL_BATCHES, ALL_PRESENCE
+from sync.topics import ALL_BATCHES, ALL_PRESENCE, ALL_REPORTED
 
 log = structlog.get_logger()
 
@@ -45,8 +45,9 @@ class DepotService:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport(
-            endpoint, [ALL_BATCHES, ALL_PRESENCE], self._heard, self._loop, persistent=True, manual_ack=True
-        )
+            endpoint, [ALL_BATCHES, ALL_PRESENCE, ALL_REPORTED], self._heard, self._loop,
+            persistent=True, manual_ack=True,
+        )  # fmt: skip
         self._endpoint = endpoint
         self._storage = storage
         self._intake = intake

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sync import codes
+from sync.depot import orders
 from sync.depot.keyring import CODES, CONTRACTOR, PERMIT
 from sync.documents import ContractorToken, Permit, Refill, Revocation
 from sync.errors import LocalProtocolError
@@ -36,7 +37,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     scope = argparse.ArgumentParser(add_help=False)
     scope.add_argument("--scope", choices=SCOPES, default=SCOPES[0], help="any: in a foreign dock as well")
 
-    sign = commands.add_parser("sign", help="sign a permit, a revocation, a refill or a contractor's token")
+    sign = commands.add_parser("sign", help="sign what a person carries, or what a tablet is sent")
     kinds = sign.add_subparsers(required=True, metavar="WHAT")
     what = kinds.add_parser(
         "permit", parents=[signed, tablet, leave, scope], help="use of a tablet without its dock"
@@ -52,6 +53,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     what.add_argument("--contractor", required=True, metavar="NAME", help="who is to have it")
     what.add_argument("--action", action="append", required=True, choices=("pair", "unpair", "test"))
     what.set_defaults(run=_sign, key=CONTRACTOR, make=_contractor)
+
+    orders.add(kinds, [signed, tablet], _sign)
 
     code = commands.add_parser(
         "code", parents=[common, tablet, leave, scope], help="answer the challenge that a tablet shows"

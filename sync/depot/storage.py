@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +19,13 @@ import msgspec
 from agent.core.records import Stream
 from sync.blocks import Block, Head, parse_block
 from sync.columns import Row
-from sync.envelope import Batch, Presence
+from sync.envelope import Batch, Presence, Reported
 from sync.errors import StoreError
 from sync.sealing import Segment
 
 QUARANTINE_ROWS = 10_000  # ours: what anybody may make us keep; more is counted in the log only
 CACHED_CHAINS = 100_000  # ours: 20 MB; 25,000 tablets
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE chain (
     id INTEGER PRIMARY KEY, fleet TEXT NOT NULL, device TEXT NOT NULL, stream TEXT NOT NULL,
@@ -58,6 +59,15 @@ CREATE TABLE quarantine (
     detail TEXT NOT NULL, payload BLOB NOT NULL
 ) STRICT;
 """
+# What version 2 adds: what commands have to name, and what became of desired configurations.
+SCHEMA_2 = """
+ALTER TABLE presence ADD COLUMN nonce BLOB NOT NULL DEFAULT x'';
+ALTER TABLE presence ADD COLUMN heard_ns INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE reported (
+    device TEXT PRIMARY KEY, fleet TEXT NOT NULL, boot_id BLOB NOT NULL, boot_ns INTEGER NOT NULL,
+    accepted INTEGER NOT NULL, generation INTEGER NOT NULL, state TEXT NOT NULL, detail TEXT NOT NULL
+) STRICT;
+"""
 
 
 @dataclass(slots=True)
@@ -83,6 +93,18 @@ class Hole:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a device last said of itself: ``boot_ns`` of its own clock when it spoke, ``heard_ns`` of ours."""
+
+    fleet: str
+    state: str
+    boot_id: bytes
+    nonce: bytes
+    boot_ns: int
+    heard_ns: int
+
+
 class DepotStorage:
     """Not thread-safe. Changes happen within ``transaction`` and are synced when it ends."""
 
@@ -103,8 +125,10 @@ class DepotStorage:
                 return
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # an ack lets the tablet's rows go
-            if self._db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version < SCHEMA_VERSION:
+                steps = SCHEMA_2 if version == 1 else SCHEMA + SCHEMA_2
+                self._db.executescript(f"BEGIN; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             self._check_version()
         except sqlite3.Error as error:
             raise StoreError(f"depot database {path}: {error}") from error
@@ -243,13 +267,37 @@ class DepotStorage:
 
     def put_presence(self, fleet: str, presence: Presence) -> None:
         heads = {stream.value: [head.seq, head.hash.hex()] for stream, head in presence.heads.items()}
+        # A word that comes again, retained, was heard when it came first.
         self._db.execute(
-            "INSERT OR REPLACE INTO presence VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO presence VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, coalesce(("
+            "SELECT heard_ns FROM presence WHERE device = ?1 AND boot_id = ?4 AND boot_ns = ?5), ?9))",
             (
                 presence.device, fleet, presence.state, presence.boot_id, presence.at, presence.epoch,
-                json.dumps(heads),
+                json.dumps(heads), presence.nonce, time.time_ns(),
             ),
         )  # fmt: skip
+
+    def birth(self, device: str) -> Birth | None:
+        """How to address a device as it last said of itself; None if it never spoke."""
+        row = self._db.execute(
+            "SELECT fleet, state, boot_id, nonce, boot_ns, heard_ns FROM presence WHERE device = ?", (device,)
+        ).fetchone()
+        return None if row is None else Birth(*row)
+
+    def put_reported(self, fleet: str, reported: Reported) -> None:
+        """Note what became of a configuration; what a device ever accepted is never lowered."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO reported VALUES (?1, ?2, ?3, ?4, max(?5, ?9), ?6, ?7, ?8)",
+            (
+                reported.device, fleet, reported.boot_id, reported.at, reported.accepted, reported.generation,
+                reported.state, reported.detail, self.accepted(reported.device),
+            ),
+        )  # fmt: skip
+
+    def accepted(self, device: str) -> int:
+        """The highest generation of configuration that a device ever reported; 0 for none."""
+        row = self._db.execute("SELECT accepted FROM reported WHERE device = ?", (device,)).fetchone()
+        return 0 if row is None else int(row[0])
 
     def quarantine(self, topic: str, device: str, reason: str, detail: str, payload: bytes) -> bool:
         """Keep what was refused, for people to look at; False when there is no room for more."""

@@ -30,8 +30,9 @@ def test_keygen_makes_what_is_missing_and_keeps_what_is_there(tmp_path: Path) ->
     assert first.returncode == 0, first.stderr
     made = sorted(str(path.relative_to(tmp_path / "k")) for path in (tmp_path / "k").rglob("*.*"))
     assert made == [
-        "codes/t1.code", "contractor.key", "contractor.pub", "depot.key", "depot.pub", "devices/t1.key",
-        "devices/t1.pub", "fleet.key", "fleet.pub", "permit.key", "permit.pub",
+        "codes/t1.code", "command.key", "command.pub", "configuration.key", "configuration.pub",
+            "contractor.key", "contractor.pub", "depot.key", "depot.pub", "devices/t1.key",
+        "devices/t1.pub", "fleet.key", "fleet.pub", "permit.key", "permit.pub", "sealing.key", "sealing.pub",
     ]  # fmt: skip
     for path in [*(tmp_path / "k").rglob("*.key"), *(tmp_path / "k").rglob("*.code")]:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import ConfigError, Keeper, load, parse
+from agent.config import ConfigError, load, parse
 from agent.core.policy import Policy
+from agent.keeper import Keeper
 
 GOOD = """
 [device]

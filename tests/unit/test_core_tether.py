@@ -35,7 +35,9 @@ from agent.core.types import (
     KeyPosition,
     LinkLoss,
     Lock,
+    LockOrdered,
     LockOutcome,
+    OverrideTaken,
     Posture,
     Prove,
     Release,
@@ -53,6 +55,7 @@ SHORT = Policy(tether=TetherPolicy(refill_after_s=5))
 # The whole table, cell by cell; None leaves the state.
 CELLS = {
     Finding.FOREIGN: (FOREIGN, FOREIGN, FOREIGN, FOREIGN, None),
+    Finding.ORDERED: (RESTRICTED, RESTRICTED, RESTRICTED, None, None),
     Finding.SLEEP: (None, UNKNOWN, UNKNOWN, None, None),
     Finding.UNSEATED: (RESTRICTED, RESTRICTED, RESTRICTED, None, None),
     Finding.PROVEN: (TETHERED, None, TETHERED, TETHERED, TETHERED),
@@ -619,3 +622,40 @@ def test_proof_without_renewal_ends_after_its_time() -> None:
         core.see(status(core.now))
         core.run(0.2)
     assert core.state.tether.state is RESTRICTED
+
+
+# --- a signed command to lock -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", TetherState)
+def test_an_order_to_lock_ends_use_in_every_state_and_locks_open_sessions_again(state: TetherState) -> None:
+    core = core_in(state)
+    core.effects.clear()
+    core.see(LockOrdered(core.now))
+    assert core.state.tether.state is (FOREIGN if state is FOREIGN else RESTRICTED)
+    assert not core.usable()
+    assert len(core.made(Lock)) == 1
+
+
+def test_after_an_order_to_lock_only_proof_from_after_it_opens_the_tablet() -> None:
+    core = core_in(TETHERED)
+    before = core.now
+    core.see(LockOrdered(core.now))
+    core.see(DockProof(core.now, "dock", BootNs(before - 1)))
+    core.see(status(core.now))
+    core.run(2)
+    assert not core.usable()
+    core.proof()
+    core.dock(2)
+    assert core.usable()
+
+
+def test_an_order_to_lock_ends_what_was_granted() -> None:
+    core = core_in(RESTRICTED)
+    core.see(OverrideTaken(core.now, 1000))
+    assert core.usable()
+    core.effects.clear()
+    core.see(LockOrdered(core.now))
+    assert not core.usable()
+    [record] = core.records(ENFORCEMENT_CHANGED)
+    assert record.as_dict()["rule"] == "grant.revoked"

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from agent import memory
-from agent.config import Keeper
 from agent.control import Refusal
 from agent.core import catalogue
 from agent.core.policy import Policy
 from agent.core.state import initial
 from agent.core.types import SECOND, BootNs, DockProof, Remembered, Started
+from agent.keeper import Keeper
 from agent.marker import FileMarker
 from agent.report import RING, Reporter
 from agent.runtime import Runtime

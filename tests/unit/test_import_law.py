@@ -10,7 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("agent", "drivers", "sync", "simulator")
-VOCABULARY = {"agent.core.types", "agent.core.records", "agent.core.catalogue", "agent.core.quick"}
+VOCABULARY = {
+    "agent.core.types",
+    "agent.core.records",
+    "agent.core.orders",
+    "agent.core.catalogue",
+    "agent.core.quick",
+}
 COMPOSITION_ROOTS = {"agent.__main__", "simulator.__main__"}
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
