@@ -133,7 +133,14 @@ class DesiredFile:
     def _keep(self, kept: Kept) -> None:
         text = json.dumps(asdict(kept))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        durable.replace(self._path, f"{zlib.crc32(text.encode()):08x} {text}")
+        whole = f"{zlib.crc32(text.encode()):08x} {text}"
+        try:
+            durable.replace(self._path, whole)
+        except OSError as error:
+            # In its place, and only its folder not synced: the next start would find it.
+            if not self._path.exists() or self._path.read_text() != whole:
+                raise
+            log.warning("desired.not_synced", path=str(self._path), error=error.strerror)
         self.kept = kept
 
     def _lost(self, why: str) -> None:

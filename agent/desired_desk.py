@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -96,7 +96,8 @@ class DesiredDesk:
         trial = Trial(wanted.number, wanted.toml, wanted.trial_s)
         try:
             config = self._keeper.propose(trial)
-            self._file.accept(trial)
+            # A run that goes on under it counts as one that began with it.
+            self._file.accept(replace(trial, starts=0 if config.needs_restart(self._running) else 1))
         except ConfigError as error:
             self._refuse(wanted, str(error))
             return
