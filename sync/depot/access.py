@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-DEPOT_USER = "ivma-depot"  # common name of the depot's certificate; no tablet may have it
+# Common names of the depot's certificate, and of the control room's; no tablet may have them.
+DEPOT_USER, CONTROL_USER = "ivma-depot", "ivma-control"
 # Below ivma/1/<fleet>/<device>/: what a tablet says, and what is said to it.
 SAID = ("up/+", "presence", "reported")
-HEARD = ("ack", "command", "desired")
+HEARD = ("ack", "command", "desired", "fleet-key")
+ORDERS = ("command", "desired", "fleet-key")
 
 CONFIGURATION = """\
 # Made by ivma-depot enrol: lines for mosquitto.conf, after the listener.
@@ -33,7 +35,7 @@ autosave_interval 60
 
 
 def acl(fleets: Iterable[str]) -> str:
-    """The access list for tablets of ``fleets`` and for the depot."""
+    """The access list for tablets of ``fleets``, for the depot and for the control room."""
     lines = ["# Made by ivma-depot enrol. %u is the common name of the certificate."]
     for fleet in sorted(fleets):
         own = f"ivma/1/{fleet}/%u"
@@ -43,6 +45,9 @@ def acl(fleets: Iterable[str]) -> str:
     for fleet in sorted(fleets):
         lines += [f"topic read ivma/1/{fleet}/+/{topic}" for topic in SAID]
         lines += [f"topic write ivma/1/{fleet}/+/{topic}" for topic in HEARD]
+    lines += ["", f"user {CONTROL_USER}"]
+    for fleet in sorted(fleets):
+        lines += [f"topic write ivma/1/{fleet}/+/{topic}" for topic in ORDERS]
     return "\n".join(lines) + "\n"
 
 

@@ -30,7 +30,18 @@ from sync.depot.authority import (
     load_certificate,
     load_key,
 )
-from sync.depot.keyring import CODES, CONTRACTOR, DEPOT, DEVICES, FLEET, PERMIT, generate
+from sync.depot.keyring import (
+    CODES,
+    COMMAND,
+    CONFIGURATION,
+    CONTRACTOR,
+    DEPOT,
+    DEVICES,
+    FLEET,
+    PERMIT,
+    SEALING,
+    generate,
+)
 from sync.errors import LocalProtocolError
 from sync.keys import KeyFileError, replace_file
 from sync.topics import Topics
@@ -45,6 +56,9 @@ _FOR_TABLET = (
     (f"{FLEET}.pub", "fleet.pub", 0o644),
     (f"{PERMIT}.pub", "permit.pub", 0o644),
     (f"{CONTRACTOR}.pub", "contractor.pub", 0o644),
+    (f"{COMMAND}.pub", "command.pub", 0o644),
+    (f"{CONFIGURATION}.pub", "configuration.pub", 0o644),
+    (f"{SEALING}.pub", "sealing.pub", 0o644),
     ("ca.crt", "ca.crt", 0o644),
 )
 SETTINGS = """\
@@ -63,6 +77,11 @@ fleet_key_file = "{at}/keys_fleet.pub"
 ca_file = "{at}/keys_ca.crt"
 cert_file = "{at}/keys_tablet.crt"
 key_file = "{at}/keys_tablet-tls.pem"
+
+[orders]
+command_key_files = ["{at}/keys_command.pub"]
+configuration_key_files = ["{at}/keys_configuration.pub"]
+sealing_key_files = ["{at}/keys_sealing.pub"]
 """
 
 
@@ -134,6 +153,7 @@ def enrol(
         settings = SETTINGS.format(fleet=fleet, device=device, host=hosts[0], at=CREDENTIALS)
         replace_file(folder / "sync.toml", settings.encode(), 0o644)
     yield ensure(Subject(access.DEPOT_USER, Use.CLIENT), keys / "depot-tls.crt", keys / "depot-tls.key")
+    yield ensure(Subject(access.CONTROL_USER, Use.CLIENT), keys / "control-tls.crt", keys / "control-tls.key")
     broker = _folder(keys / "broker")
     subject = Subject(hosts[0], Use.SERVER, hosts=tuple(hosts))
     yield ensure(subject, broker / "broker.crt", broker / "broker.key")
@@ -145,7 +165,7 @@ def enrol(
 
 def _check(keys: Path, fleet: str, device: str) -> None:
     Topics(fleet, device)
-    if device == access.DEPOT_USER:
+    if device in (access.DEPOT_USER, access.CONTROL_USER):
         raise LocalProtocolError(f"--device {device}: that name is the depot's; choose another")
     path = keys / DEVICES / f"{device}.crt"
     if path.exists() and (known := fleet_of(load_certificate(path))) != fleet:

@@ -31,6 +31,7 @@ def test_a_tablet_gets_all_that_it_needs_and_nothing_else_that_is_secret(tmp_pat
     assert private == {"device.pem", "code.key", "tablet-tls.pem"}
     assert {path.name for path in folder.iterdir()} - private == {
         "ca.crt", "tablet.crt", "depot.pub", "fleet.pub", "permit.pub", "contractor.pub", "sync.toml",
+        "command.pub", "configuration.pub", "sealing.pub",
     }  # fmt: skip
     certificate = load_certificate(folder / "tablet.crt")
     assert certificate.subject.rfc4514_string() == "O=met,CN=t1"
