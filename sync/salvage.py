@@ -7,7 +7,8 @@ each hole is a gap with the reason ``damage``, and new records are numbered afte
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent.core.catalogue import QUEUE_DAMAGED
@@ -108,4 +109,17 @@ def fill(table: Table, carver: Carver, carved: Carved, blocks: BlockWriter, stam
     if saved.upto > table.head.seq:
         saved.lose(table.head.seq + 1, saved.upto)
         gap(saved.upto, DAMAGE, table.powered_s)
+    return saved
+
+
+def pour(
+    db: sqlite3.Connection, tables: Sequence[Table], carver: Carver, carved: Carved, blocks: BlockWriter,
+    stamp: Stamp,
+) -> list[Saved]:  # fmt: skip
+    """Put what is true of each stream, and the segments, into a new file, in the caller's transaction."""
+    saved = [fill(table, carver, carved, blocks, stamp) for table in tables]
+    db.executemany(
+        "INSERT INTO segment VALUES (?, ?, ?, ?)",
+        ((s.id, s.ephemeral, s.generation, age) for s, age in carved.segments.values()),
+    )
     return saved

@@ -27,7 +27,7 @@ from sync.envelope import EPOCH_BYTES, Run
 from sync.errors import LocalProtocolError, RemoteProtocolError, StoreDamaged, StoreError, StoreInUse
 from sync.owner import Owner
 from sync.quarantine import Quarantine
-from sync.salvage import fill
+from sync.salvage import pour
 from sync.sealing import Sealer, Segment
 from sync.store_words import ADVICE, LOOK, by_stream
 from sync.table import Acked, StreamStats, Table, intact
@@ -390,14 +390,8 @@ class Store:
             self._tables = self._fresh_tables(db, epoch)
             self._segments = {}
             db.execute("BEGIN IMMEDIATE")
-            alarms = [
-                fill(table, carver, carved, self._blocks, stamp).as_alarm(aside.name, carved, stamp)
-                for table in self._tables.values()
-            ]
-            db.executemany(
-                "INSERT INTO segment VALUES (?, ?, ?, ?)",
-                ((s.id, s.ephemeral, s.generation, age) for s, age in carved.segments.values()),
-            )
+            saved = pour(db, list(self._tables.values()), carver, carved, self._blocks, stamp)
+            alarms = [each.as_alarm(aside.name, carved, stamp) for each in saved]
             self._powered_base_s = max(table.powered_s for table in self._tables.values())
             self._save_run(db, stamp)
             while alarms:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from importlib.metadata import entry_points
 from typing import Any
 
 from agent.cli import text
 from agent.cli.client import NOT_WELL, OK, Client
+
+OFFLINE = "ivma.cli.queue"  # of entry points: functions that add to `queue` what works without an agent
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -17,6 +20,10 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
         "queue", parents=[common], help="each stream: last record, acknowledged, pending"
     )
     queue.set_defaults(run=_queue)
+    # What needs no agent is offered by whoever knows the file: this package does not.
+    what = queue.add_subparsers(metavar="WHAT")
+    for point in sorted(entry_points(group=OFFLINE), key=lambda point: point.name):
+        point.load()(what, common)
 
 
 def _events(client: Client, options: argparse.Namespace) -> int:
