@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from agent.core.types import MS, BootNs
-from simulator.network import FaultProxy
+from simulator.network import FaultProxy, Packets, Way
+from tests.sync_rig import until
 
 LIMIT_S = 5.0
 Talk = Callable[[FaultProxy], Awaitable[None]]
@@ -95,7 +96,7 @@ def test_a_cut_ends_connections_and_refuses_new_ones_until_healed() -> None:
             async with connect(proxy):
                 pass
         port = proxy.port
-        await proxy.heal()
+        await asyncio.gather(proxy.heal(), proxy.heal())
         assert proxy.port == port
         async with connect(proxy) as (reader, writer):
             assert await echoed(reader, writer, b"again") == b"again"
@@ -143,6 +144,54 @@ def test_a_bandwidth_limit_slows_bytes_down() -> None:
             assert now() - began >= 100 * MS
 
     run(talk)
+
+
+def test_a_half_open_connection_is_told_nothing_and_new_ones_pass() -> None:
+    async def talk(proxy: FaultProxy) -> None:
+        async with connect(proxy) as (reader, writer):
+            await echoed(reader, writer, b"x")
+            proxy.half_open()
+            writer.write(b"into the void")
+            waiting = asyncio.ensure_future(reader.read(1))
+            async with connect(proxy) as (second, second_writer):
+                assert await echoed(second, second_writer, b"y") == b"y"
+            assert not waiting.done()
+            waiting.cancel()
+
+    run(talk)
+
+
+def test_what_is_carried_can_be_changed_and_swallowed_until_healed() -> None:
+    def tamper(way: Way, piece: bytes) -> bytes:
+        return piece.upper() if way is Way.UP else b"" if piece.startswith(b"LOST") else piece
+
+    async def talk(proxy: FaultProxy) -> None:
+        async with connect(proxy) as (reader, writer):
+            await echoed(reader, writer, b"x")
+            proxy.tamper = tamper
+            assert await echoed(reader, writer, b"changed") == b"CHANGED"
+            writer.write(b"lost")
+            async with connect(proxy) as (other, other_writer):
+                assert await echoed(other, other_writer, b"later") == b"LATER"
+            await until(lambda: proxy.bytes_down == 17)  # x, changed, lost and later came back
+            await proxy.heal()
+            assert await echoed(reader, writer, b"kept") == b"kept"
+
+    run(talk)
+
+
+def test_a_stream_is_cut_into_packets_wherever_its_pieces_end() -> None:
+    packets = [
+        b"\xd0\x00",
+        b"\x40\x02\x00\x01",
+        b"\x30\xc8\x01" + bytes(200),
+        b"\x30\x80\x80\x01" + bytes(16_384),
+    ]
+    whole = b"".join(packets)
+    for size in (1, 2, 3, 7, 100, len(whole)):
+        cutter = Packets()
+        found = [packet for at in range(0, len(whole), size) for packet in cutter.feed(whole[at : at + size])]
+        assert found == packets
 
 
 def test_without_an_upstream_the_client_sees_its_connection_end() -> None:
