@@ -23,6 +23,7 @@ from agent.core.types import (
     GrantKept,
     KeepGrant,
     KeyPosition,
+    Lease,
     Observation,
     Posture,
     Remember,
@@ -81,13 +82,17 @@ class Core:
                 made += self.see(GrantKept(self.now, effect.number, self.store == "works"))
         return made
 
-    def start(self, remembered: Remembered | None = None, boot_id: str = "boot") -> Effects:
-        return self.see(Started(self.now, boot_id, remembered))
+    def start(
+        self, remembered: Remembered | None = None, boot_id: str = "boot", lease: Lease | None = None
+    ) -> Effects:
+        return self.see(Started(self.now, boot_id, remembered, lease))
 
-    def restart(self, remembered: Remembered | None, boot_id: str = "boot") -> Effects:
-        """Another run of the agent, at the same time."""
+    def restart(
+        self, remembered: Remembered | None, boot_id: str = "boot", lease: Lease | None = None
+    ) -> Effects:
+        """Another run of the agent, at the same time; the guard shows it the lease that still runs."""
         self.state = initial(self.policy)
-        return self.start(remembered, boot_id)
+        return self.start(remembered, boot_id, lease)
 
     def run(self, seconds: float) -> None:
         """Let time pass in which nothing is seen; deadlines fire."""

@@ -56,6 +56,11 @@ def _fresh_until(tether: Tether, now: BootNs, policy: TetherPolicy) -> int:
     return until if lines_at is None else max(until, lines_at + policy.hint_fresh_ms * MS)
 
 
+def longest_ns(policy: TetherPolicy) -> int:
+    """The longest that any lease on evidence goes beyond it; one on a grant may go further."""
+    return max(_fresh_ns(policy), policy.ride_through_ms * MS)
+
+
 def _horizon_ns(tether: Tether, policy: TetherPolicy) -> int:
     """The longest that a tethered tablet may be used after its last full evidence."""
     return max(_fresh_ns(policy), _ride_through_ns(tether, policy))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.core import power_energy as energy
 from agent.core.evolve import evolve
+from agent.core.lease import longest_ns
 from agent.core.policy import Policy
 from agent.core.state import Power, PowerMode, State, Tether, TetherState
 from agent.core.types import MS, SECOND, BootNs, Decision, Lease, Posture, Remembered, Started
@@ -66,14 +67,14 @@ def _tether(
         uncertain = memory.tether == TetherState.UNCERTAIN.value
         limit_ms = policy.tether.crank_ride_through_ms if uncertain else policy.tether.ride_through_ms
         reserved_ns = min(limit_ms * MS, memory.reserved_ns if uncertain else budget_ns)
-        if lease is not None and lease.evidence_at > evidence_at:
-            # Newer than what was committed last; and no longer than was lent.
-            evidence_at = lease.evidence_at
-            reserved_ns = min(reserved_ns, max(0, lease.until - evidence_at))
+        if lease is not None:
+            # What was lent stands: its evidence is newer than the last commit, and so may its budget be.
+            evidence_at = max(evidence_at, lease.evidence_at)
+            reserved_ns = min(longest_ns(policy.tether), lease.until - evidence_at)
         if evidence_at <= now < evidence_at + reserved_ns:
             state, rule = TetherState.UNCERTAIN, "tether.inherited"
             because = "the agent was restarted within the ride-through; what is left of it runs on"
-            budget_ns -= 0 if uncertain else reserved_ns
+            budget_ns -= 0 if uncertain else min(reserved_ns, budget_ns)
             lent_ns = 0
         else:
             rule, because = "tether.restart", "the agent was restarted and the last evidence is too old"

@@ -33,6 +33,7 @@ from agent.core.types import (
     Explain,
     ForeignReason,
     KeyPosition,
+    Lease,
     LinkLoss,
     Lock,
     LockOrdered,
@@ -288,6 +289,41 @@ def test_a_restart_inherits_what_is_left_and_never_more() -> None:
     core.run(1)
     core.restart(core.remembered)
     assert core.usable()
+    core.until(BootNs(last + 4000 * MS))
+    assert not core.usable()
+
+
+@pytest.mark.parametrize("seconds", [5, 6.2], ids=["no budget", "a refill that was never committed"])
+def test_a_restart_within_the_lease_locks_nothing_and_lends_nothing(seconds: float) -> None:
+    """What is remembered is from before the refill: a kill came between it and its commit."""
+    core = Core(SHORT)
+    core.start()
+    core.dock(1)
+    words = core.remembered
+    assert words is not None
+    assert words.budget_ns == 0
+    core.dock(seconds - 1)
+    until, evidence_at = core.state.lease_until, core.state.tether.evidence_at
+    assert until is not None
+    assert evidence_at is not None
+    core.run(0.3)
+    assert core.now < until
+    made = core.restart(words, lease=Lease(words.decision, until, evidence_at))
+    assert not any(isinstance(effect, Lock | Release) for effect in made)
+    assert core.state.tether.state is UNCERTAIN
+    assert core.state.tether.budget_ns == 0
+    core.until(BootNs(until - 1))
+    assert core.usable()
+    core.until(until)
+    assert not core.usable()
+
+
+def test_a_lease_on_a_permit_is_none_on_evidence() -> None:
+    core = core_in(TETHERED)
+    words = last_words(core.state, core.now)
+    last = core.state.tether.evidence_at
+    assert last is not None
+    core.restart(words, lease=Lease(words.decision, BootNs(last + 60 * SECOND), last))
     core.until(BootNs(last + 4000 * MS))
     assert not core.usable()
 
