@@ -11,7 +11,15 @@ from pathlib import Path
 from msgspec.structs import asdict
 
 from sync import codes
-from sync.documents import ContractorToken, Permit, Refill, Revocation
+from sync.documents import (
+    Command,
+    ContractorToken,
+    Desired,
+    FleetKey,
+    Permit,
+    Refill,
+    Revocation,
+)
 from sync.keys import Signer
 from sync.signed import Document, canonical, key_id, seal
 
@@ -26,6 +34,17 @@ DOCUMENTS: tuple[Document, ...] = (
     ContractorToken(
         id=ID, number=2**53 - 1, fleet="met", devices=("tablet-1", "tablet-2"), actions=("pair", "test"),
         contractor='Brake & "Sons" \\ Co', minutes=240,
+    ),
+    Command(
+        id=ID, number=1_790_000_000_003, fleet="met", device="tablet-1", boot_id="aa" * 16, nonce="bb" * 16,
+        latest_ms=3_600_000, verb="log-level", level="debug",
+    ),
+    Desired(
+        id=ID, number=1_790_000_000_004, fleet="met", device="tablet-1", trial_s=600,
+        toml="[policy.tether]\nride_through_ms = 4000\n",
+    ),
+    FleetKey(
+        id=ID, number=1_790_000_000_005, fleet="met", device="tablet-1", generation=2, key="cc" * 32
     ),
 )  # fmt: skip
 CODES = (("7K2MQ9TD", "undocked", 30), ("00000000", "any", 1), ("ZZZZZZZZ", "undocked", 10_080))

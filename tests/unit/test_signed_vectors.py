@@ -18,14 +18,24 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from sync import codes
-from sync.documents import ContractorToken, Permit, Refill, Revocation
+from sync.documents import (
+    Command,
+    ContractorToken,
+    Desired,
+    FleetKey,
+    Permit,
+    Refill,
+    Revocation,
+)
 from sync.keys import Signer, Verifier
 from sync.signed import Document, seal, unseal
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parents[1] / "vectors" / "signed.json").read_text())
 PUBLIC = bytes.fromhex(VECTORS["public"])
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-KINDS: tuple[type[Document], ...] = (Permit, Revocation, Refill, ContractorToken)
+KINDS: tuple[type[Document], ...] = (
+    Permit, Revocation, Refill, ContractorToken, Command, Desired, FleetKey,
+)  # fmt: skip
 
 documents = pytest.mark.parametrize("vector", VECTORS["documents"], ids=lambda v: v["label"])
 
