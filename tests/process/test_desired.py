@@ -10,7 +10,7 @@ from tests.aio import looped
 from tests.orders_rig import Obeying, fleet
 from tests.sync_rig import until
 
-POLICY = "[policy.tether]\nride_through_ms = 4000\n"
+POLICY = "[policy.tether]\nride_through_ms = 3500\n"
 RESTARTED = "[trace]\nenabled = false\n"
 
 

@@ -17,7 +17,7 @@ from simulator.virtual.agenda import Agenda
 from simulator.virtual.loop import VirtualLoop
 
 OWN = '[device]\nfleet = "met"\nname = "tablet-1"\n'
-POLICY = "[policy.tether]\nride_through_ms = 4000\n"
+POLICY = "[policy.tether]\nride_through_ms = 3500\n"
 
 
 class Rig:
@@ -82,14 +82,14 @@ def ride_through_ms(config: Config) -> int:
 
 def test_a_healthy_trial_is_confirmed_at_its_end_and_not_before(rig: Rig) -> None:
     rig.want(5)
-    assert ride_through_ms(rig.applied[-1]) == 4000
+    assert ride_through_ms(rig.applied[-1]) == 3500
     rig.do(rig.desk.contact)
     rig.wait(59)
     assert rig.told == [(5, 5, "trial")]
     rig.wait(2)
     assert rig.told[-1] == (5, 5, "confirmed")
     rig.again()
-    assert ride_through_ms(rig.running) == 4000
+    assert ride_through_ms(rig.running) == 3500
 
 
 def test_without_a_word_of_the_depot_in_the_trial_it_is_rolled_back(rig: Rig) -> None:
@@ -118,11 +118,11 @@ def test_a_rollback_goes_to_the_last_known_good_and_lowers_no_generation(rig: Ri
     rig.want(6, "[policy.tether]\nride_through_ms = 5000\n")
     rig.wait(61)
     assert rig.told[-1] == (6, 6, "rolled_back")
-    assert ride_through_ms(rig.applied[-1]) == 4000
+    assert ride_through_ms(rig.applied[-1]) == 3500
     rig.want(6, "[policy.tether]\nride_through_ms = 5000\n")
     rig.want(4)
     assert rig.told[-1] == (6, 4, "refused")
-    assert ride_through_ms(rig.applied[-1]) == 4000
+    assert ride_through_ms(rig.applied[-1]) == 3500
 
 
 def test_what_the_depot_knows_to_be_accepted_refuses_what_is_older(rig: Rig) -> None:
@@ -172,11 +172,12 @@ def test_a_trial_goes_on_in_the_next_run_with_its_whole_time(rig: Rig) -> None:
 def test_a_file_that_fits_no_more_with_what_was_wanted_counts_alone(rig: Rig) -> None:
     rig.want(5, "[sync]\nport = 1884\n")
     assert rig.told[-1][2] == "refused", "the file has no table sync, and one without a host is no good"
-    rig.want(6)
+    rig.want(6, "[policy.tether]\nride_through_ms = 1600\n")
     rig.do(rig.desk.contact)
     rig.wait(61)
-    rig.file.write_text(OWN + "[policy.tether]\nstatus_fresh_ms = 4500\n")
+    assert rig.told[-1] == (6, 6, "confirmed")
+    rig.file.write_text(OWN + "[policy.tether]\nstatus_fresh_ms = 1900\n")
     rig.again()
-    assert rig.running.policy.tether.status_fresh_ms == 4500
-    assert ride_through_ms(rig.running) > 4500
+    assert rig.running.policy.tether.status_fresh_ms == 1900
+    assert ride_through_ms(rig.running) > 1900
     assert "does not fit" in (rig.keeper.desired.problem or "")
