@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from agent.command_desk import CommandDesk, Means
 from agent.core import catalogue
+from agent.core.orders import Command, Order, OrderRefused
 from agent.core.policy import Policy
 from agent.core.records import Record, Stream
 from agent.core.state import State
-from agent.core.types import Effect, Effects, Observation
+from agent.core.types import BootNs, Effect, Effects, Observation
 from agent.dbus import Bus, CallRefused
 from agent.effects import NoFleet
 from agent.enforcement.base import Surroundings
@@ -49,10 +51,12 @@ from simulator.virtual.supply import MemorySupply
 from simulator.virtual.tablet_path import TabletPath
 from sync.blocks import Head, Stamp
 from sync.clock import quality
+from sync.envelope import NONCE_BYTES
 from sync.envelope import Run as Blocks
 from sync.groups import GroupCommit
 from sync.keys import Signer, Verifier
 from sync.mqtt_types import Endpoint
+from sync.orders import OrderKeys, Orders
 from sync.sealing import Sealer
 from sync.session_types import Report
 from sync.store import Store
@@ -75,6 +79,7 @@ class Pairing:
     signer: Signer
     depot: Verifier
     fleet_key: bytes  # public
+    commands: Verifier | None = None  # whose commands it obeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +121,45 @@ class AgentRun:
             timer=lambda callback: VirtualTimer(world.agenda, world.clock, loop, callback),
             watchers=[self._watch],
             ran=self._ran,
+            orders=self,
         )
+
+    # --- orders: commands alone, for a tablet in here has no configuration ------------------------------
+
+    def take(self, order: Order) -> None:
+        if isinstance(order, Command):
+            self._commands.take(order)
+        elif isinstance(order, OrderRefused):
+            self._commands.refuse(order)
+
+    def contact(self) -> None:
+        """Nothing is on trial."""
+
+    def generation(self, known: int) -> None:
+        """Nothing was wanted."""
+
+    def _obeying(self, queue: WatchedQueue, hooks: Hooks, power: LogindPower) -> CommandDesk:
+        async def flush(until: BootNs) -> int:
+            await queue.flush()
+            return await self.life.parts.fleet.drain(until)
+
+        async def bundle() -> object:
+            return {"boot_id": self._boot_id.hex()}
+
+        now = self._world.clock.boot
+        return CommandDesk(
+            Means(
+                hooks.observe, lambda record: queue.commit([record]), now, None, flush, lambda level: level,
+                bundle, power.request,
+            )
+        )  # fmt: skip
 
     async def start(self) -> None:
         await self.life.start(None)
         self.life.parts.fleet.start()
 
     async def stop(self) -> None:
+        await self._commands.close()
         await self.life.stop("signal")
 
     def supply_changed(self) -> None:
@@ -177,10 +214,12 @@ class AgentRun:
         if world.network is not None:
             uplink = self._uplink(queue, world.network, hooks)
             fleet, heads[0] = uplink, uplink.notify
+        power = LogindPower(around)
+        self._commands = self._obeying(queue, hooks, power)
         return Parts(
             queue=queue,
             chain=Chain([LogindAction({}, around)], hooks.observe, now),
-            power=LogindPower(around),
+            power=power,
             bus=bus,
             docks=[self._port],
             ports=[self._can, self._supply],
@@ -215,11 +254,22 @@ class AgentRun:
                 )
             )
 
+        orders: Orders | None = None
+        if pairing.commands is not None:
+            nonce, keys = self._rng.randbytes(NONCE_BYTES), OrderKeys((pairing.commands,))
+            orders = Orders(pairing.fleet, pairing.device, self._boot_id, nonce, keys, now)
+
+        def ordered(what: str, payload: bytes) -> None:
+            order = orders.read(what, payload) if orders is not None else None
+            if order is not None:
+                hooks.ordered(order)
+
         return Uplink(
             UplinkConfig(
                 Topics(pairing.fleet, pairing.device),
                 self._boot_id,
                 Endpoint("broker", 1883, pairing.device),
+                nonce=orders.nonce if orders is not None else b"",
             ),
             queue,
             pairing.signer,
@@ -229,6 +279,7 @@ class AgentRun:
             trouble,
             memory_transport(network),
             on_contact=hooks.contact,
+            on_order=ordered,
         )
 
     # --- what is seen -----------------------------------------------------------------------------------
@@ -238,6 +289,7 @@ class AgentRun:
         at = world.agenda.now
         world.history.step(at, observation, effects)
         world.events.observed(at, observation, state)
+        self._commands.watch(observation, state, effects)
 
     def _ran(self, effect: Effect) -> None:
         world = self._world

@@ -75,6 +75,7 @@ class Options:
     vehicle: VehicleSpec = field(default_factory=VehicleSpec)
     tablet: TabletSpec = field(default_factory=TabletSpec)
     guard: bool = True
+    commands: Verifier | None = None  # whose commands the tablet obeys
     fleet: bool = True  # False: no broker is configured, records stay on the tablet
     folder: Path | None = None
 
@@ -313,7 +314,9 @@ class World:
         device, depot = Signer(keys.randbytes(32)), Signer(keys.randbytes(32))
         private = keys.randbytes(32)
         public = X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
-        self._pairing = Pairing(self._settings, FLEET, DEVICE, device, Verifier(depot.public), public)
+        self._pairing = Pairing(
+            self._settings, FLEET, DEVICE, device, Verifier(depot.public), public, self.options.commands
+        )
         self.broker = MemoryBroker(self.loop, self.rng("broker"))
         self.network = Network(self.loop, self.broker)
         verifier = Verifier(device.public)
