@@ -377,7 +377,7 @@ class Builder:
     def _trouble(self, report: Report) -> None:
         self._hooks.record(
             SYNC_TROUBLE.make(
-                boot_now(), stream=report.stream.value, trouble=report.trouble.value, detail=report.detail
+                boot_now(), stream=report.where, trouble=report.trouble.value, detail=report.detail
             )
         )
 

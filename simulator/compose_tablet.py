@@ -250,7 +250,7 @@ class AgentRun:
         def trouble(report: Report) -> None:
             hooks.record(
                 catalogue.SYNC_TROUBLE.make(
-                    now(), stream=report.stream.value, trouble=report.trouble.value, detail=report.detail
+                    now(), stream=report.where, trouble=report.trouble.value, detail=report.detail
                 )
             )
 

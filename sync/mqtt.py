@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sync.mqtt_types import Confirmed, Down, Endpoint, Received, TransportEvent, Up, Will
+from sync.redirect import HOPS, Redirect
 
 if TYPE_CHECKING:
     from sync.mqtt_connection import Connection
@@ -48,6 +49,7 @@ class MqttTransport:
         self._persistent = persistent
         self._manual_ack = manual_ack
         self._capacity = inbox
+        self._redirect = Redirect(endpoint)  # the thread's
         self._learnt = 0  # index of the version that the broker speaks, since it refused those before
         self._orders: queue.SimpleQueue[tuple[int, Will | None] | None] = queue.SimpleQueue()
         self._generation = 0  # of the connection that is wanted; events of others are dropped
@@ -112,19 +114,28 @@ class MqttTransport:
             while (order := self._orders.get()) is not None:
                 generation, will = order
                 if generation == self._generation:
-                    self._report(generation, Down(self._connect(generation, will)))
+                    self._report(generation, self._connect(generation, will))
         finally:
             self._call(self._finish)
 
-    def _connect(self, generation: int, will: Will | None) -> str:
+    def _connect(self, generation: int, will: Will | None) -> Down:
+        """Connect where the broker sends us, a bounded number of times; returns how it ended at last."""
+        for hop in range(HOPS + 1):
+            endpoint = self._redirect.begin(hop)
+            connection, detail = self._try(endpoint, generation, will)
+            if not self._redirect.follows(connection, endpoint) or generation != self._generation:
+                break
+        return Down(self._redirect.explained(detail), connection.ending)
+
+    def _try(self, endpoint: Endpoint, generation: int, will: Will | None) -> tuple[Connection, str]:
         """Try the versions in order; a broker that speaks another one says so or just goes away."""
         from sync.mqtt_connection import Connection
 
-        versions = self._endpoint.versions
+        versions = endpoint.versions
         index = self._learnt
         while True:
             connection = Connection(
-                self._endpoint,
+                endpoint,
                 versions[index],
                 self._subscriptions,
                 will,
@@ -137,11 +148,11 @@ class MqttTransport:
             detail = connection.run(lambda: generation == self._generation)
             self._connection = None
             if connection.accepted:
-                return detail
+                return connection, detail
             index += 1
             if not connection.wrong_version or index == len(versions):
                 self._learnt = 0
-                return detail
+                return connection, detail
             if connection.said_so:  # a mere silence may be the network's, and proves no version
                 self._learnt = index
 

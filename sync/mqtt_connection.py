@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from sync.mqtt_types import MQTT_5, Confirmed, Endpoint, Received, TransportEvent, Up, Will
+from sync.reasons import MOVED, USE_ANOTHER, Ending, ending_of
+from sync.tls import Context, TlsFilesError, alert_of, refuses_us
 
 UNSUPPORTED_VERSION = 0x84  # MQTT 5.0, 3.2.2.2; paho maps the 3.1.1 return code 1 to it
 NEVER_EXPIRES = 0xFFFFFFFF  # s; MQTT 5.0, 3.1.2.11.2
@@ -48,6 +51,11 @@ class Connection:
         self.accepted = False
         self.wrong_version = False  # it may be that the broker does not speak this version
         self.said_so = False  # it is sure
+        self.ending = Ending.NETWORK
+        self.elsewhere: str | None = None  # host or host:port that the broker sends us to
+        self.for_good = False  # it is not only for this time
+        self._sock: Any = None
+        self._notice = ""
         self._answered = False
         self._ended: str | None = None
         self._endpoint = endpoint
@@ -75,7 +83,7 @@ class Connection:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
-        client.on_socket_open = _no_delay
+        client.on_socket_open = self._on_socket
         # Its mere presence keeps publish() from writing to the socket in the caller's thread.
         client.on_socket_register_write = _leave_it_to_the_thread
 
@@ -86,12 +94,15 @@ class Connection:
         try:
             self._connect()
         except (OSError, ValueError) as error:
+            self.ending = _ending_of_error(error)
             return f"cannot connect to {where}: {error}"
         until = time.monotonic() + ANSWER_S
         while wanted() and not self._answered and time.monotonic() < until:
             if self.client.loop(ANSWER_S / 10) != 0:
                 break
-        if not self._answered:
+        if not self._answered and self._refused_by_tls():
+            self.cut()
+        elif not self._answered:
             self.cut()
             self.wrong_version, self.said_so = wanted(), time.monotonic() >= until
             self._ended = f"{where} takes connections and gives no answer"
@@ -100,7 +111,17 @@ class Connection:
             pass
         self.client.disconnect()
         self._let_go()
+        self._refused_by_tls()
         return self._ended or f"connection to {where} lost"
+
+    def _refused_by_tls(self) -> bool:
+        """Take up what the broker said of our certificate; in TLS 1.3 it says so after the handshake."""
+        alert = alert_of(self._sock)
+        if alert is None:
+            return False
+        self.ending = Ending.FORBIDDEN
+        self._ended = f"{self._endpoint.host}:{self._endpoint.port}: {alert}"
+        return True
 
     def cut(self) -> None:
         """End it from another thread, at once and without a word to the broker."""
@@ -119,7 +140,9 @@ class Connection:
     def _connect(self) -> None:
         endpoint = self._endpoint
         if endpoint.tls is not None:
-            self.client.tls_set(str(endpoint.tls.ca), str(endpoint.tls.cert), str(endpoint.tls.key))
+            context = Context(endpoint.tls)
+            self._notice = context.notice
+            self.client.tls_set_context(context.ssl)
         if self._version != MQTT_5:
             self.client.connect(endpoint.host, endpoint.port, endpoint.keepalive_s)
             return
@@ -142,7 +165,7 @@ class Connection:
         self._answered = True
         if code.is_failure:
             self.wrong_version = self.said_so = code.value == UNSUPPORTED_VERSION
-            self._ended = f"the broker refuses the connection: {code}"
+            self._ends(code, properties, f"the broker refuses the connection: {code}")
             return
         self.accepted = True
         self._properties = properties
@@ -154,6 +177,7 @@ class Connection:
     def _on_subscribe(self, client: Client, _: Any, mid: int, codes: list[ReasonCode], props: Any) -> None:
         refused = [str(code) for code in codes if code.is_failure]
         if refused:
+            self.ending = Ending.FORBIDDEN
             self._ended = f"the broker refuses a subscription: {', '.join(refused)}"
             client.disconnect()
         else:
@@ -161,13 +185,20 @@ class Connection:
 
     def _up(self) -> None:
         largest = getattr(self._properties, "MaximumPacketSize", None)
-        self._report(Up(self._version, None if largest is None else largest - PACKET_OVERHEAD))
+        most = None if largest is None else largest - PACKET_OVERHEAD
+        self._report(Up(self._version, most, self._notice))
 
     def _on_disconnect(
         self, client: Client, _: Any, flags: DisconnectFlags, code: ReasonCode, props: Any
     ) -> None:
         if flags.is_disconnect_packet_from_server:
-            self._ended = f"the broker ended the connection: {code}"
+            self._ends(code, props, f"the broker ended the connection: {code}")
+
+    def _ends(self, code: ReasonCode, properties: Properties | None, detail: str) -> None:
+        self.ending, self._ended = ending_of(code.value), detail
+        if code.value in (USE_ANOTHER, MOVED):
+            self.elsewhere = getattr(properties, "ServerReference", None)
+            self.for_good = code.value == MOVED
 
     def _on_publish(self, client: Client, _: Any, mid: int, code: ReasonCode, props: Any) -> None:
         _quick_ack(client)
@@ -178,9 +209,15 @@ class Connection:
         payload = bytes(message.payload)
         self._report(Received(message.topic, payload, message.mid, self._number, message.retain))
 
+    def _on_socket(self, client: Client, _: Any, sock: Any) -> None:
+        self._sock = sock
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-def _no_delay(client: Client, _: Any, sock: Any) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+def _ending_of_error(error: Exception) -> Ending:
+    if isinstance(error, TlsFilesError) or refuses_us(error):
+        return Ending.FORBIDDEN
+    return Ending.UNTRUSTED if isinstance(error, ssl.SSLCertVerificationError) else Ending.NETWORK
 
 
 def _leave_it_to_the_thread(client: Client, _: Any, sock: Any) -> None:

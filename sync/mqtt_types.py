@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
+
+from sync.blocks import Stamp
+from sync.clock import SystemClock
+from sync.reasons import Ending
 
 MQTT_5, MQTT_3_1_1 = "5.0", "3.1.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM files of mutual TLS."""
+    """PEM files of mutual TLS, and the clock that dates are held against: see sync.tls."""
 
     ca: Path
     cert: Path
     key: Path
+    clock: Callable[[], Stamp] = field(default_factory=SystemClock, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,14 @@ class Will:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """Connected and subscribed. ``payload_bytes``: the largest payload the broker said it takes."""
+    """Connected and subscribed. ``payload_bytes``: the largest payload the broker said it takes.
+
+    ``notice``: what people should do before it stops working; empty if nothing.
+    """
 
     version: str
     payload_bytes: int | None
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Down:
     """The connection ended or did not come about; ``detail`` is for people."""
 
     detail: str
+    ending: Ending = Ending.NETWORK
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from agent.core.records import Stream
 from agent.core.types import SECOND, BootNs
 from sync import session_types as t
 from sync.lane import Flight, Lane
+from sync.reasons import NOT_AUTHORISED, QUOTA_EXCEEDED, Ending
+from sync.waits import Waits
 
 
 class Link(enum.Enum):
@@ -33,18 +35,18 @@ class Session:
     ) -> None:
         """``jitter`` gives a number from 0 up to 1, evenly spread, at each call."""
         self._limits = limits = limits or t.Limits()
-        self._jitter = jitter
+        self._waits = Waits(jitter, limits)
         self._lanes = {
             stream: Lane(stream, c.head, c.acked, c.acked, c.acked, limits.batch_bytes)
             for stream, c in ((s, cursors[s]) for s in Stream)
         }
         self.link = Link.WAITING
         self._link_deadline: BootNs | None = BootNs(0)  # next try, or the end of the current one
-        self._failures = 0
         self._token = 0
         self._unconfirmed: dict[int, tuple[BootNs, Lane | None, Flight | None]] = {}
         self._fetching: t.Fetch | None = None
         self._largest = limits.batch_bytes
+        self._announced: int | None = None  # the largest message that the broker says it takes
         self._presence = "online"
         self._shedding = False
         self._budget: int | None = None
@@ -72,7 +74,7 @@ class Session:
         """For people: the link, and where each stream stands (sequence numbers)."""
         return {
             "link": self.link.value,
-            "failed_connections": self._failures,
+            "failed_connections": self._waits.failures,
             "in_window": len(self._unconfirmed),
             "pending": self.pending,
             "streams": {
@@ -97,7 +99,7 @@ class Session:
             case t.Connected():
                 self._connected(event, at)
             case t.Disconnected():
-                self._wait(at)
+                self._wait(at, event.ending, event.detail)
             case t.Puback():
                 self._puback(event, at)
             case t.DataAvailable():
@@ -133,9 +135,15 @@ class Session:
         if self.link is not Link.CONNECTING:
             return
         self.link, self._link_deadline = Link.UP, None
+        self._announced = event.batch_bytes
         self._largest = min(self._limits.batch_bytes, event.batch_bytes or self._limits.batch_bytes)
         # Signed heads go before any backlog, so that a tail that is cut off later shows.
+        self._tell(self._waits.connected(event.notice))
         self._present(at)
+
+    def _tell(self, report: t.Report | None) -> None:
+        if report is not None:
+            self._out.append(report)
 
     def _present(self, at: BootNs) -> None:
         if self.link is Link.UP:
@@ -143,20 +151,19 @@ class Session:
             self._unconfirmed[self._token] = (at, None, None)
             self._out.append(t.Present(self._token, self._presence))
 
-    def _wait(self, at: BootNs) -> None:
-        """Wait before the next try: full jitter, so that a fleet does not come back all at once."""
-        self._judge(at)
+    def _wait(self, at: BootNs, ending: Ending = Ending.NETWORK, detail: str = "") -> None:
+        """Wait before the next try."""
+        self._judge(at, ending)
         self._forget()
-        longest_s = min(self._limits.backoff_s << min(self._failures, 30), self._limits.backoff_cap_s)
-        self._failures += 1
+        self._tell(self._waits.trouble(ending, detail))
         self.link = Link.WAITING
-        self._link_deadline = BootNs(at + int(self._jitter() * longest_s * SECOND))
+        self._link_deadline = BootNs(at + int(self._waits.after(ending) * SECOND))
 
     def _give_up(self, at: BootNs, why: str) -> None:
         self._out.append(t.Disconnect(why))
         self._wait(at)
 
-    def _judge(self, at: BootNs) -> None:
+    def _judge(self, at: BootNs, ending: Ending) -> None:
         """Hold the end of a connection against what was on its way: brokers hang up at what is too large.
 
         MQTT 3.1.1 has no other answer to it, and paho 2.2 hangs up at Mosquitto's answer in 5.0 (0x95).
@@ -170,14 +177,14 @@ class Session:
             if lane is not None and flight is not None:
                 lane.suspect_to = max(lane.suspect_to, flight.last)
                 if len(open_) == 1:
-                    self._ended_under(lane, flight, at)
+                    self._ended_under(lane, flight, at, ending)
 
-    def _ended_under(self, lane: Lane, flight: Flight, at: BootNs) -> None:
+    def _ended_under(self, lane: Lane, flight: Flight, at: BootNs, ending: Ending) -> None:
         """A connection ended with nothing else on its way. One block alone may be there by chance."""
         if flight.blocks > 1:
             lane.shrink(flight)
             lane.grow_every, lane.acks = self._limits.grow_after, 0
-        elif lane.ended_under(flight.last) >= self._limits.ended_after:
+        elif lane.ended_under(flight.last) >= self._limits.ended_after or ending is Ending.TOO_LARGE:
             self._refused(
                 lane,
                 flight,
@@ -236,6 +243,10 @@ class Session:
             lane.head = lane.sent
             return
         flight = Flight(asked.after, event.last, event.blocks, event.size, at)
+        if event.blocks == 1 and self._announced is not None and event.size > self._announced:
+            detail = f"{event.size} bytes, and the broker takes {self._announced}"
+            self._refused(lane, flight, at, f"the block up to {event.last} is a message of {detail}")
+            return
         lane.flights.append(flight)
         lane.sent = event.last
         self._unconfirmed[event.token] = (at, lane, flight)
@@ -253,14 +264,20 @@ class Session:
         if flight.last <= lane.depot:
             return
         lane.back_to(max(lane.depot, min(lane.sent, flight.after)))
-        if flight.blocks > 1:
+        if event.code == QUOTA_EXCEEDED:
+            detail = f"the broker has no room for what goes up to {flight.last}"
+            self._refused(lane, flight, at, detail, t.Trouble.FULL)
+            return
+        if flight.blocks > 1 and event.code != NOT_AUTHORISED:
             lane.shrink(flight)  # finds the block that the broker will not take
             return
         self._refused(lane, flight, at, f"the broker refuses the block up to {flight.last}: {event.code:#x}")
 
-    def _refused(self, lane: Lane, flight: Flight, at: BootNs, detail: str) -> None:
-        """A single block that the broker will not take: its stream waits, the others go on."""
-        self._report(lane, t.Trouble.REFUSED, flight.last, detail)
+    def _refused(
+        self, lane: Lane, flight: Flight, at: BootNs, detail: str, trouble: t.Trouble = t.Trouble.REFUSED
+    ) -> None:
+        """The broker will not take it, in whatever size: its stream waits, the others go on."""
+        self._report(lane, trouble, flight.last, detail)
         self._pause(lane, at, self._doubled(self._limits.refused_s, lane))
         lane.tries += 1
 
@@ -276,7 +293,7 @@ class Session:
     # --- the depot's acks -------------------------------------------------------------------------
 
     def _depot_ack(self, ack: t.DepotAck, at: BootNs) -> None:
-        self._failures = 0  # a useful connection: only now the backoff starts from its beginning
+        self._waits.useful()
         lane = self._lanes[ack.stream]
         if ack.seq > lane.head:
             self._report(

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from agent.core.records import Stream
 from agent.core.types import BootNs
+from sync.reasons import Ending
 
 REFUSED = 0x80  # MQTT 5.0, 2.4: reason codes from here on say that it failed
 BULK = Stream.TELEMETRY  # what waits while power is shed or a byte budget is used up
@@ -46,14 +47,19 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """Connected and subscribed. ``batch_bytes`` is the largest batch the broker takes, if it said."""
+    """Connected and subscribed. ``batch_bytes`` is the largest batch the broker takes, if it said.
+
+    ``notice``: what people should do before there is no connection any more; empty if nothing.
+    """
 
     batch_bytes: int | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
     detail: str
+    ending: Ending = Ending.NETWORK
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +204,11 @@ class DrainDone:
 
 class Trouble(enum.Enum):
     REFUSED = "refused"  # the broker refused a batch
+    FULL = "full"  # the broker has no room for a batch
+    FORBIDDEN = "forbidden"  # the broker does not take who we are, or our certificate is unusable
+    UNTRUSTED = "untrusted"  # the broker does not prove who it is
+    TAKEN_OVER = "taken_over"  # somebody else connected under our name
+    EXPIRES = "expires"  # our certificate, soon
     STUCK = "stuck"  # the depot does not acknowledge although the broker took the batches
     MISMATCH = "mismatch"  # the depot acknowledged a chain that is not ours: an alarm
     AHEAD = "ahead"  # the depot acknowledged what we never had: a store lost or swapped; an alarm
@@ -205,11 +216,16 @@ class Trouble(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something that people should see; said once a cycle."""
+    """Something that people should see; said once a cycle. ``stream`` None is the connection."""
 
     trouble: Trouble
-    stream: Stream
+    stream: Stream | None
     detail: str
+
+    @property
+    def where(self) -> str:
+        """The stream's name; empty for the connection."""
+        return "" if self.stream is None else self.stream.value
 
 
 Action: TypeAlias = Connect | Disconnect | Present | Fetch | Publish | AckToStore | DrainDone | Report

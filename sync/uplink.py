@@ -211,7 +211,7 @@ class Uplink:
             case t.DrainDone(pending):
                 self._drained(pending)
             case t.Report():
-                log.error("sync trouble", stream=action.stream.value, trouble=action.trouble.value,
+                log.error("sync trouble", stream=action.where, trouble=action.trouble.value,
                           detail=action.detail)  # fmt: skip
                 self._on_report(action)
 
@@ -292,16 +292,16 @@ class Uplink:
 
     def _heard(self, event: TransportEvent) -> None:
         match event:
-            case Up(version, payload_bytes):
+            case Up(version, payload_bytes, notice):
                 self._version = version
                 if self._failing:
                     self._failing = False
                     log.info("connected again", broker=self._config.endpoint.host)
-                self._handle(t.Connected(payload_bytes))
+                self._handle(t.Connected(payload_bytes, notice))
                 self._tell_reported()
-            case Down(detail):
+            case Down(detail, ending):
                 self._failed(detail)
-                self._handle(t.Disconnected(detail))
+                self._handle(t.Disconnected(detail, ending))
             case Confirmed(token, code):
                 self._handle(t.Puback(token, code))
             case Received(topic, payload) if topic == self._config.topics.ack:

@@ -72,7 +72,7 @@ class DepotService:
 
     def _heard(self, event: TransportEvent) -> None:
         match event:
-            case Up(version, _):
+            case Up(version):
                 self._failures = 0
                 log.info("depot ready", broker=f"{self._endpoint.host}:{self._endpoint.port}", mqtt=version)
             case Down(detail):

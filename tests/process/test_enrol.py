@@ -111,14 +111,17 @@ def test_a_tablet_that_tries_to_be_another_is_neither_heard_nor_told(tmp_path: P
                 Endpoint("127.0.0.1", broker.port, "ivma-depot", _depot(keys), versions=(version,)),
                 "ivma/1/+/+/up/+", "ivma/1/+/+/presence",
             )  # fmt: skip
-            honest = client("t2", f"{other}/ack", f"{other}/command", f"{other}/desired")
+            honest = client("t2", *(f"{other}/{what}" for what in ("ack", "command", "desired", "fleet-key")))
             await depot.up()
             await honest.up()
 
             # It publishes as the other: refused, where the version can say so, and never delivered.
             rogue = client("t1")
             await rogue.up()
-            topics = [f"{other}/{what}" for what in ("up/alarm", "presence", "ack", "command", "desired")]
+            topics = [
+                f"{other}/{what}"
+                for what in ("up/alarm", "presence", "ack", "command", "desired", "fleet-key")
+            ]
             topics += [f"ivma/1/{FLEET}/t1/ack", "ivma/1/elsewhere/t1/up/alarm", "$SYS/broker/x"]
             for token, topic in enumerate(topics):
                 rogue.transport.publish(token, topic, b"forged", retain=topic.endswith("presence"))
