@@ -137,8 +137,8 @@ class Session:
         self.link, self._link_deadline = Link.UP, None
         self._announced = event.batch_bytes
         self._largest = min(self._limits.batch_bytes, event.batch_bytes or self._limits.batch_bytes)
-        # Signed heads go before any backlog, so that a tail that is cut off later shows.
         self._tell(self._waits.connected(event.notice))
+        # Signed heads go before any backlog, so that a tail that is cut off later shows.
         self._present(at)
 
     def _tell(self, report: t.Report | None) -> None:
