@@ -24,7 +24,7 @@ from sync import session_types as t
 from sync.clock import SystemClock
 from sync.depot.keyring import generate
 from sync.keys import Signer, Verifier, load_private, load_public
-from sync.mqtt_types import MQTT_3_1_1, MQTT_5, Endpoint
+from sync.mqtt_types import MQTT_3_1_1, MQTT_5, Endpoint, Tls
 from sync.sealing import Sealer
 from sync.store import Store
 from sync.topics import Topics
@@ -96,6 +96,7 @@ async def tablet(
     limits: t.Limits = LIMITS,
     topics: Topics = TOPICS,
     signing_key: Path | None = None,
+    tls: Tls | None = None,
     telemetry_group_s: int = 1,
 ) -> AsyncIterator[Tablet]:
     """A store thread and an uplink on the running loop, sealed to the fleet's key."""
@@ -109,7 +110,7 @@ async def tablet(
         telemetry_group_s=telemetry_group_s,
     )
     uplink = Uplink(
-        UplinkConfig(topics, BOOT_ID, Endpoint("127.0.0.1", port, name, versions=versions), limits),
+        UplinkConfig(topics, BOOT_ID, Endpoint("127.0.0.1", port, name, tls, versions=versions), limits),
         queue,
         Signer(load_private(signing_key or key_folder / "devices" / f"{name}.key")),
         Verifier(load_public(key_folder / "depot.pub")),

@@ -17,7 +17,8 @@ from sync.mqtt_types import MQTT_3_1_1, MQTT_5, Confirmed, Down, Endpoint, Recei
 from sync.topics import Topics
 from tests.brokers import Peer
 from tests.process.test_depot_command import run
-from tests.tls_rig import FLEET, endpoint, enrolled, guarded
+from tests.sync_rig import Depot, depot, stopped, tablet, until
+from tests.tls_rig import FLEET, endpoint, enrolled, guarded, tls
 
 NOW = datetime.datetime.now(datetime.UTC)
 
@@ -152,6 +153,32 @@ def test_a_tablet_that_tries_to_be_another_is_neither_heard_nor_told(tmp_path: P
                 assert await each.transport.close(5.0)
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize("version", [MQTT_5, MQTT_3_1_1])
+def test_records_reach_the_depot_by_what_enrolment_made(tmp_path: Path, version: str) -> None:
+    async def scene(port: int, far_end: Depot) -> None:
+        await until(lambda: far_end.ready)
+        topics = Topics(FLEET, "t1")
+        async with tablet(
+            tmp_path, keys, port, versions=(version,), topics=topics, tls=tls(keys, "t1")
+        ) as it:
+            await it.queue.commit([stopped(number) for number in range(50)])
+            assert await it.drain() == 0
+            assert it.uplink.status()["mqtt"] == version
+            assert it.reports == []
+
+    keys = enrolled(tmp_path / "keys", "t1")
+    config = tmp_path / "depot.toml"
+    with guarded(keys, tmp_path) as broker:
+        config.write_text(
+            f'broker = "{broker.address}"\ndb = "d"\nkeys = "{keys}"\nmqtt = "{version}"\n[tls]\n'
+            f'ca_file = "{keys}/ca.crt"\ncert_file = "{keys}/depot-tls.crt"\n'
+            f'key_file = "{keys}/depot-tls.key"\n'
+        )
+        with depot(tmp_path, keys, broker.port, "--config", str(config)) as far_end:
+            asyncio.run(scene(broker.port, far_end))
+    assert far_end.quarantined() == []
 
 
 def _depot(keys: Path) -> Tls:
