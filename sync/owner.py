@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -26,8 +27,9 @@ class Owner:
             holder = os.read(self._descriptor, 64).decode(errors="replace").strip() or "unknown"
             os.close(self._descriptor)
             raise StoreInUse(f"queue {path.stem} is in use by process {holder}: stop it first") from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # a disk without room, or with errors: the lock is what counts
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         os.close(self._descriptor)

@@ -34,13 +34,17 @@ _OURS = {"store", "segment", "cursor", *(stream.value for stream in Stream)}
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the file at ``path`` that nobody else has."""
     db = sqlite3.connect(path, isolation_level=None)
-    if path.stat().st_size == 0:
-        prepare(db)  # SQLite would write into an old one at each start
-    db.execute("PRAGMA locking_mode = EXCLUSIVE")  # no shared memory file: a tenth faster
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
-    db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+    try:
+        if path.stat().st_size == 0:
+            prepare(db)  # SQLite would write into an old one at each start
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # no shared memory file: a tenth faster
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
+        db.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+    except BaseException:
+        db.close()  # else whoever keeps the error keeps the file locked
+        raise
     return db
 
 

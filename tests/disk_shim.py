@@ -1,4 +1,4 @@
-"""Processes on a disk that kills them at a write, is full, or never answers: tests/disk_shim.c, preloaded."""
+"""Processes on a disk that kills them, fails, is full, or never answers: tests/disk_shim.c, preloaded."""
 
 from __future__ import annotations
 
