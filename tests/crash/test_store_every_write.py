@@ -1,9 +1,9 @@
-"""The n-th write, sync, rename or unlink ends the process, or fails, for every fourth n of all that a store does.
+"""Every fourth write, sync, rename or unlink of all that a store does ends the process, or fails.
 
 The operations are the C library's, so SQLite's and our own are counted alike. Then another process opens what
 is left: everything that was acknowledged is there, nothing is there twice, and numbers have no hole. A kill
-leaves what was written; tests/crash/test_store_power_cut.py takes away what was not synced too. After an error that
-passes the store goes on; that it kept everything is in test_store_bad_disk.py, for SQLite's operations.
+leaves what was written; tests/crash/test_store_power_cut.py takes away what was not synced too. After an error
+that passes the store goes on; that it keeps everything is in test_store_bad_disk.py, for SQLite's operations.
 """
 
 from __future__ import annotations
