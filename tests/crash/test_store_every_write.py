@@ -2,7 +2,7 @@
 
 The operations are the C library's, so SQLite's and our own are counted alike. Then another process opens what
 is left: everything that was acknowledged is there, nothing is there twice, and numbers have no hole. A kill
-leaves what was written; tests/crash/test_store_power_cut.py takes away what was not synced too. After an error
+leaves what was written; tests/crash/test_store_power_cut.py takes away what was not synced. After an error
 that passes the store goes on; that it keeps everything is in test_store_bad_disk.py, for SQLite's operations.
 """
 
