@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agent.core.catalogue import IGNITION_CHANGED, POWER_CHANGED, TETHER_CHANGED
+from agent.core.ignition_words import crank_open
 from agent.core.policy import Policy, PowerPolicy, TetherPolicy
 from agent.core.types import MS, SECOND, BootNs, DeadlineReached, KeyPosition, TabletPower
 from tests.core_driver import Core, status
@@ -56,17 +57,28 @@ voltages = st.lists(
 )  # fmt: skip
 
 
+CRANKS = [(9500, 1), (11_400, 1)] * 45  # of an engine that does not start
+
+
 @settings(max_examples=60, deadline=None)
 @given(voltages, st.booleans(), st.sampled_from([None, 0]))
+@example([(9500, 1), (9500, 1), (11_400, 1), (9500, 18)], False, None)
+@example(CRANKS, False, None)
+@example(CRANKS, True, 0)
 def test_a_battery_below_the_act_threshold_is_let_go_of_within_the_act_delay(
     life: list[tuple[int, int]], kl15: bool, rpm: int | None
 ) -> None:
-    """Whatever ignition says: nothing is taken from it, or the tablet is on its way off."""
+    """Whatever ignition says: nothing is taken from it, or the tablet is on its way off.
+
+    The delay stands still while the engine may be cranked, which is never longer than a crank window.
+    """
     core = Core(POLICY, at_s=100).tethered(kl15=kl15)
     core.see(TabletPower(core.now, True, 80, 300, 8000, 250))
     low_since: BootNs | None = None
+    in_window_ns = 0
     for mv, seconds in life:
         for _ in range(seconds * 5):
+            before = core.now
             if core.now >= core.last_proof + 30 * SECOND:
                 core.proof()
             core.see(status(core.now, kl15=kl15, vehicle_mv=mv))
@@ -76,7 +88,13 @@ def test_a_battery_below_the_act_threshold_is_let_go_of_within_the_act_delay(
             limits = core.state.power.limits
             assert limits is not None
             low_since = (low_since or core.now) if mv < limits.act_mv else None
-            if low_since is None or core.now < low_since + ALLOWED_S * SECOND:
+            if low_since is None:
+                in_window_ns = 0
+                continue
+            if crank_open(core.state.ignition, core.now, POLICY.ignition):
+                in_window_ns += core.now - before
+                assert in_window_ns <= (POLICY.ignition.crank_max_s + 1) * SECOND
+            if core.now < low_since + in_window_ns + ALLOWED_S * SECOND:
                 continue
             ending = core.state.power.mode.value in ("shutting_down", "powering_off")
             assert ending or core.state.outputs.supply_enable is False

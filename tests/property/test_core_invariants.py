@@ -53,6 +53,7 @@ from agent.core.types import (
     KeyPosition,
     LinkLoss,
     Lock,
+    LockOrdered,
     LockOutcome,
     MemoryFound,
     Observation,
@@ -154,6 +155,7 @@ others: st.SearchStrategy[Observation] = st.one_of(
     st.builds(GuardLocked, AT_ONCE, st.integers(0, 9), st.just("guard.lease_ran_out")),
     st.builds(StoreRenewed, AT_ONCE, st.just("")),
     st.builds(DepotContact, AT_ONCE),
+    st.builds(LockOrdered, AT_ONCE),
     st.builds(MemoryFound, AT_ONCE, st.builds(Remembered, decision=st.integers(0, 3))),
     st.builds(DocumentRefused, AT_ONCE, st.just("signature"), st.just("")),
     st.builds(GrantsRevoked, AT_ONCE, st.just("root"), st.sampled_from([None, 7])),
@@ -197,6 +199,7 @@ def test_the_strategy_covers_every_observation() -> None:
         DockLinkLost, DockIdent, DockVersion, DockCommandDone, CanBus, TabletPower, LockOutcome,
         UsedWhileLocked, SleepSignal, ShutdownSignal, PowerOutcome, Drained, StoreHealth, GuardState,
         GuardLocked, StoreRenewed, MemoryFound, DepotContact, DocumentRefused, GrantsRevoked, GrantKept,
+            LockOrdered,
         # What asks for leave is in test_core_grants.py, whose books know of it.
         PermitPresented, CodeRequested, CodeAnswered, OverrideTaken, OverrideRefilled,
     }  # fmt: skip
