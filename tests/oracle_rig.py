@@ -142,6 +142,16 @@ class Process:
             raise TimeoutError(f"process {process.pid} did not end within {limit_s:g} s of {number.name}")
         return process.exitcode
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.is_alive()
+
+    def kill(self) -> None:
+        """However the run went, it does not outlive it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+
 
 # --- all of it ----------------------------------------------------------------------------------------
 
@@ -191,8 +201,6 @@ class Scene:
             return await self.tablet.end(signal.SIGTERM, DRAIN_S + 20) == 0
         finally:
             await self.depot.end(signal.SIGTERM)
-            await self.near.close()
-            await self.far.close()
 
 
 @asynccontextmanager
@@ -206,7 +214,14 @@ async def scene(folder: Path, seed: int) -> AsyncIterator[Scene]:
         port = held.getsockname()[1]
         broker = await asyncio.to_thread(Broker.start, folder / "broker", "mosquitto", port, extra)
         try:
-            yield Scene(folder, broker, seed, dice)
+            here = Scene(folder, broker, seed, dice)
+            try:
+                yield here
+            finally:
+                here.tablet.kill()
+                here.depot.kill()
+                await here.near.close()
+                await here.far.close()
         finally:
             await asyncio.to_thread(broker.stop)
 

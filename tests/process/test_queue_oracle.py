@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.evidence.queue_oracle import Counts, look, run
+from tests.oracle_rig import Process, scene
 from tests.system import need
 
 
@@ -25,6 +26,23 @@ def test_the_oracle_finds_nothing_wrong_and_would_find_what_is(tmp_path: Path) -
     assert _looked(tmp_path).lost == 3
     told.write_text("\n".join(before.splitlines()[2:]))  # what its first two lines name was never attempted
     assert _looked(tmp_path).unexpected > 0
+
+
+@pytest.mark.slow
+def test_a_run_that_breaks_off_leaves_nothing_running(tmp_path: Path) -> None:
+    need("mosquitto")
+    seen: list[Process] = []
+
+    async def broken_off() -> None:
+        async with scene(tmp_path, 11) as here:
+            await here.begin()
+            seen.extend([here.tablet, here.depot])
+            assert all(process.alive for process in seen)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(broken_off())
+    assert not any(process.alive for process in seen)
 
 
 def _looked(folder: Path) -> Counts:
