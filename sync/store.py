@@ -34,6 +34,7 @@ from sync.table import Acked, StreamStats, Table, intact
 
 log = structlog.get_logger()
 
+SALVAGE_TRIES = 3  # ours: an error that passes must not cost the rows of a damaged file
 MIN_QUOTA = 2 * MAX_BODY  # bytes; the newest block is never dropped, and must fit
 _SECOND = 1_000_000_000
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -104,6 +105,7 @@ class Store:
         self._sure: _Sure | None = None
         self.epoch = b""
         self.remembered: bytes | None = None
+        self._salvages_failed = 0  # running
         self.damaged: str | None = None  # the name under which a corrupt file was put aside
         try:
             self._owner = Owner(path.with_name(path.name + ".lock"))
@@ -370,9 +372,13 @@ class Store:
         try:
             self._fill(aside, rows=True)
         except (sqlite3.Error, OSError) as error:
-            log.error("nothing could be salvaged", kept_as=aside.name, detail=str(error))
             self._quarantine.drop_new()
+            self._salvages_failed += 1
+            if self._salvages_failed < SALVAGE_TRIES:  # the disk may answer again
+                raise StoreError(f"queue {self._path}: {aside.name} is not salvaged yet: {error}") from error
+            log.error("nothing could be salvaged", kept_as=aside.name, detail=str(error))
             self._fill(aside, rows=False)
+        self._salvages_failed = 0
         self._quarantine.take_place()
         self.damaged = aside.name
 
