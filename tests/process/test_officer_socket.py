@@ -48,6 +48,14 @@ def as_user(uid: int) -> Iterator[None]:
 
 
 async def ask(path: Path, verb: str, *, user: int = OFFICER, **args: Any) -> dict[str, Any]:
+    """Ask, and ask again where the answer is that logind is not reached yet, as just after a start."""
+    async with asyncio.timeout(WAIT_S):
+        while code(answer := await _asked(path, verb, user, args)) == "no_logind":
+            pass
+    return answer
+
+
+async def _asked(path: Path, verb: str, user: int, args: dict[str, Any]) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(WAIT_S)
         with as_user(user):
