@@ -29,7 +29,7 @@ _CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configura
   </policy>
 </busconfig>
 """
-START_S = 10.0  # ours
+START_S = 60.0  # ours
 
 
 def installed() -> bool:

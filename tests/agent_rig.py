@@ -18,7 +18,7 @@ from typing import Any
 from simulator.agent_config import document
 from simulator.compose_bench import Rig
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 BUDGET_MS = 60_000  # of ride-through, by the policy's default
 ROOT = Path(__file__).parents[1]
 

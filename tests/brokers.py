@@ -13,7 +13,7 @@ from sync.mqtt import MqttTransport
 from sync.mqtt_types import Endpoint, Received, Transport, TransportEvent, Up, Will
 from tests.system import need
 
-WAIT_S = 20.0  # what a test waits for an event before it fails
+WAIT_S = 90.0  # what a test waits for an event before it fails
 Event = TypeVar("Event", bound=TransportEvent)
 
 

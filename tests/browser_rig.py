@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.system import need
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 PROGRAM = "chromium"
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",

@@ -17,7 +17,7 @@ from simulator.docks.reference import Identity, ReferenceDock
 from simulator.docks.serial_device import PtyPlug, SerialDevice
 from tests.dock_rig import KEY, SERIAL, VEHICLE_ID
 
-PATIENCE_S = 20.0  # a failing test waits so long; a passing one does not wait
+PATIENCE_S = 90.0  # a failing test waits so long; a passing one does not wait
 
 Kind = TypeVar("Kind", bound=Observation)
 

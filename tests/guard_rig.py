@@ -20,7 +20,7 @@ from tests.system import need
 
 STRUCK = Path(__file__).with_name("struck")
 LIMIT_S = 3.0  # from the end of the lease to a lock that was read back; issue "Tether that can be trusted"
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 POLICY: Mapping[str, Any] = {"tether": {"refill_after_s": 1}, "power": {"run_on_s": 600, "max_s": 900}}
 
 

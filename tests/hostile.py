@@ -20,7 +20,7 @@ from drivers.vehicles.codec import Checksum
 from simulator.compose_bench import Options, Rig
 from tests.agent_rig import docked
 
-BACK_S = 20.0
+BACK_S = 90.0
 # With use left without proof, so that every state is passed through; it is refilled after a second.
 POLICY = {"tether": {"refill_after_s": 1}, "power": {"run_on_s": 600, "max_s": 900}}
 SWITCH = next(frame for frame in vw_mqb().frames if frame.name == "Klemmen_Status_01")

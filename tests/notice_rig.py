@@ -20,7 +20,7 @@ from agent.notice_desk import HOLD_S
 from tests.control_rig import served
 
 ROOT = Path(__file__).parents[1]
-WAIT_S = 20.0
+WAIT_S = 90.0
 RULES = {
     "tethered": "tether.proven", "uncertain": "tether.evidence_lost", "restricted": "tether.unseated",
     "foreign": "tether.foreign", "unknown": "tether.no_evidence",

@@ -18,7 +18,7 @@ from simulator.docks.serial_device import PtyPlug, SerialDevice
 from tests.agent_rig import Agent, bare
 from tests.dock_port import boot_now
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 SERIAL, VEHICLE = "DK-000007", "WV1ZZZ7HZNH000007"
 
 

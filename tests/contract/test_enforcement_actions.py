@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 ACTIONS = registry.names(registry.ENFORCEMENT)
 # Settings with which an action has its outcome soon; every other action has to be quick without.
 QUICK = {"logind": {"verify_ms": 50}, "network": {"delay_s": 0, "verify_ms": 100}}
-LEAVE_S = 10.0
+LEAVE_S = 90.0
 
 every_action = pytest.mark.parametrize("name", ACTIONS)
 

@@ -72,7 +72,7 @@ def apply(defect: Defect, tree: Path, *, only_check: bool = False) -> None:
     done = subprocess.run(
         ["git", "apply", "--verbose", *check, str(defect.patch)],
         cwd=tree, env={**environ, "GIT_CEILING_DIRECTORIES": str(tree.parent), "LC_ALL": "C"},
-        capture_output=True, text=True, check=False, timeout=30,
+        capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     if done.returncode != 0 or "Skipped" in done.stderr:
         raise BadPatch(

@@ -17,7 +17,7 @@ from tests.agent_rig import until_status
 from tests.process.hint_ports_program import EVENT, USB, add_switch
 from tests.udev_bed import UdevBed
 
-WAIT_S = 20.0
+WAIT_S = 90.0
 POLICY = {
     "tether": {"refill_after_s": 1, "ride_through_ms": 1500, "hint_hold_ms": 500},
     "power": {"run_on_s": 600, "max_s": 900},

@@ -15,7 +15,7 @@ from tests.udev_bed import UdevBed
 
 SYS = "/sys/devices/pci0000:00/usb1/1-1.2"
 MATCH = {"ID_VENDOR_ID": "1209", "ID_SERIAL_SHORT": "DK-000007"}
-WAIT_S = 20.0
+WAIT_S = 90.0
 # The node is found under another name each time; every state is passed through.
 POLICY = {"tether": {"refill_after_s": 1, "ride_through_ms": 1500}, "power": {"run_on_s": 600, "max_s": 900}}
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.system import need
 
-DEMO_S = 90  # a demo is over by then
+DEMO_S = 360  # a demo that hangs has ended itself by then
 SIM = [sys.executable, "-m", "simulator"]
 
 
@@ -90,7 +90,7 @@ def test_interrupted_it_ends_everything_and_keeps_the_logs(folder: Path, number:
             lines.append(process.stdout.readline())
         assert left_running(folder) != [], lines
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
     assert left_running(folder) == []
     (kept,) = folder.iterdir()
@@ -109,7 +109,7 @@ def test_a_scenario_that_cannot_be_played_is_a_usage_error(
     folder: Path, arguments: list[str], said: str
 ) -> None:
     with sim(folder, *arguments) as process:
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
     assert said in errors
 
@@ -118,12 +118,12 @@ def test_a_folder_too_deep_for_sockets_is_said_at_once(folder: Path) -> None:
     deep = folder / ("d" * 80)
     deep.mkdir()
     with sim(deep, "demo", "--no-dbus") as process:
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "AF_UNIX path too long" in errors
 
 
 def test_the_scenarios_are_listed(folder: Path) -> None:
     with sim(folder, "list") as process:
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=120)
     assert output.startswith("shift")

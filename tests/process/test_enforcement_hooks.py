@@ -20,7 +20,7 @@ from agent.enforcement.hooks import HooksAction
 from tests.aio import looped
 from tests.logind_rig import boot_now, lock_order, release_order
 
-WAIT_S = 10.0
+WAIT_S = 90.0
 
 
 def _no_bus() -> Any:

@@ -52,7 +52,7 @@ def fake_agent() -> Iterator[tuple[Path, subprocess.Popen[str]]]:
 def ivmactl(path: Path, *words: str, user: str = "ivma") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "agent.cli", "--socket", path, "--user", user, *words],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from tests.control_rig import serving
 from tests.notice_rig import Agent, following
 from tests.system import need
 
-WAIT_S = 15.0
+WAIT_S = 90.0
 
 
 class Desktop:

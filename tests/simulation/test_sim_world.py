@@ -18,7 +18,7 @@ from simulator.agent_config import Layout, Pairing
 from simulator.tablet import Power
 from simulator.world import World
 
-LIMIT_S = 10.0
+LIMIT_S = 90.0
 PAIRING = Pairing()
 
 

@@ -44,7 +44,7 @@ from agent.runtime import INBOX_LIMIT, PROOF_WAIT_S, Runtime
 from tests.aio import looped
 from tests.core_driver import status
 
-PATIENCE_S = 10.0
+PATIENCE_S = 90.0
 REMEMBERED = Remembered(boot_id="boot", tether="restricted", budget_ns=60 * SECOND, decision=7)
 
 

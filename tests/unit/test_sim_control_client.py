@@ -12,7 +12,7 @@ import pytest
 from agent.control import ControlServer, Refusal, Verb
 from simulator.control_client import ControlClient
 
-LIMIT_S = 10.0
+LIMIT_S = 90.0
 
 
 def refuse(_args: object) -> object:

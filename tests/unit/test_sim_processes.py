@@ -12,7 +12,7 @@ import pytest
 
 from simulator.processes import Child
 
-LIMIT_S = 20.0
+LIMIT_S = 90.0
 READY_THEN_WAIT = "import signal; print('ready', flush=True); signal.pause()"
 REPORTS_TERM = (
     "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: (print('ending'), sys.exit(3)));"

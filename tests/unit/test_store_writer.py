@@ -25,7 +25,7 @@ from sync.writer import StoreThread
 from tests.aio import looped
 from tests.store_rig import SECOND, Rig, alarm, audit, noise, read_all, sample, state
 
-WAIT_S = 20
+WAIT_S = 90
 
 
 def boot_ns() -> int:

@@ -36,7 +36,7 @@ except ZeroDivisionError:
 
 def lines(*args: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *args], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", PROGRAM, *args], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout == ""  # standard output belongs to the console actions
     return done.stderr.splitlines()
@@ -57,7 +57,7 @@ def test_a_pipe_gets_json_with_the_time() -> None:
 
 def test_a_terminal_gets_lines_for_people() -> None:
     ours, theirs = pty.openpty()
-    subprocess.run([sys.executable, "-c", PROGRAM], stderr=theirs, check=True, timeout=30,
+    subprocess.run([sys.executable, "-c", PROGRAM], stderr=theirs, check=True, timeout=120,
                    env={**os.environ, "NO_COLOR": "1"})  # fmt: skip
     os.close(theirs)
     shown = os.read(ours, 65536).decode()
@@ -97,4 +97,4 @@ def test_rich_is_not_imported_with_the_log() -> None:
     code = (
         "import sys, agent.logs, structlog; sys.exit('rich' in sys.modules or 'rich.console' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
