@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types bench evidence soak soak-report newer-python defects system-deps lock clean docs
+.PHONY: demo test lint types bench evidence soak soak-report newer-python defects crash system-deps lock clean docs
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,9 @@ newer-python: $(STAMP)    ## a newer release's Python in build/, for evidence-si
 
 defects: $(STAMP)         ## each planted defect in a copy of the tree; exit 1 if no test catches one
 	$(BIN)/python -m tests.defects $(OPTIONS)
+
+crash: $(STAMP)           ## a kill, and an error, at each operation on the disk of all that a store does
+	IVMA_CRASH_STEP=1 $(BIN)/pytest tests/crash
 
 docs: $(STAMP)            ## regenerate what docs/ generates: diagrams, configuration, data inventory, CLI
 	$(BIN)/python -m tests.generate_docs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -78,20 +79,27 @@ def test_an_old_file_is_brought_up_to_date_once_and_keeps_everything(name: str, 
 def test_a_kill_at_any_write_of_it_loses_nothing(name: str, tmp_path: Path, shim: Shim) -> None:
     """Every fifth write, until one run needs fewer; each kill comes on top of what the ones before left."""
     killed = 0
-    for number in range(1, 2_000, 5):
-        rig = fetched(name, tmp_path / "once")
-        came = subprocess.run(
-            [sys.executable, "-m", "tests.unit.test_store_formats", rig.path],
-            env=shim.environment(kill_at=number),
-        )
-        if came.returncode == 0:
-            break
-        assert came.returncode == -signal.SIGKILL
-        killed += 1
-        store = rig.open()
-        check(store, name)
-        store.close()
-        assert format_of(rig.path) == (schema.VERSION, 2)
+    path = tmp_path / "once" / "queue.db"
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.test_store_formats", path, str("sealed" in name)],
+        env=shim.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdin is not None
+        assert program.stdout is not None
+        for number in range(1, 2_000, 5):
+            rig = fetched(name, tmp_path / "once")
+            program.stdin.write(f"{number}\n")
+            program.stdin.flush()
+            ended = int(program.stdout.readline())
+            if ended == 0:
+                break
+            assert ended == -signal.SIGKILL
+            killed += 1
+            store = rig.open()
+            check(store, name)
+            store.close()
+            assert format_of(rig.path) == (schema.VERSION, 2)
+        program.stdin.close()
     assert killed > 12, "the kills were in the middle of it"
 
 
@@ -100,10 +108,10 @@ def test_without_room_for_it_the_old_file_works_as_it_is(name: str, tmp_path: Pa
     rig = fetched(name, tmp_path)
     log = rig.path.with_name("queue.db-wal").stat().st_size
     came = subprocess.run(
-        [sys.executable, "-m", "tests.unit.test_store_formats", rig.path],
-        env=shim.environment(full_at=log + 20_000),
-    )
-    assert came.returncode == 0
+        [sys.executable, "-m", "tests.unit.test_store_formats", rig.path, str("sealed" in name)],
+        env=shim.environment(full_at=log + 20_000), input="0\n", text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    assert came.stdout == "0\n"
     assert format_of(rig.path) == (1, 0)
     store = rig.open()
     check(store, name)
@@ -125,6 +133,20 @@ def test_a_newer_file_is_refused_and_not_touched(version: int, tmp_path: Path) -
     assert rig.path.read_bytes() == before
 
 
+def main(path: Path, sealed: bool) -> None:
+    """Open the file once for each number read, in a child that ends at that write of its (0: at none)."""
+    for number in map(int, sys.stdin):
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                os.environ["IVMA_DISK_KILL"] = str(number)
+                Rig(path, sealed=sealed, boot=7).open().close()
+                status = 0
+            finally:
+                os._exit(status)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}\n")
+        sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    store = Rig(Path(sys.argv[1]), sealed="sealed" in sys.argv[1], boot=7).open()
-    store.close()
+    main(Path(sys.argv[1]), sys.argv[2] == "True")
