@@ -121,6 +121,7 @@ def last_words(state: State, at: BootNs) -> Remembered:
         reserved_ns=tether.reserved_ns,
         decision=state.decision,
         run_on_since=power.run_on_since,
+        cut_from=power.cut_from,
         shutdown_requested=power.mode is PowerMode.POWERING_OFF,
         spent_uj=power.spent_uj,
         modelled_uj=power.modelled_uj,

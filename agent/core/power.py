@@ -100,11 +100,14 @@ def _hard_cut_near(view: _View) -> bool:
 
 
 def _hard_cut_due(power: Power, policy: Policy) -> BootNs | None:
-    """When power-off is asked for at the latest: the supply counts from the wire, not from our verdict."""
-    if not policy.power.hard_cut_s or power.run_on_since is None:
+    """When power-off is asked for at the latest: the supply counts from the wire, not from our verdict.
+
+    From UNKNOWN the wire may have gone off as soon as nobody knew of it.
+    """
+    if not policy.power.hard_cut_s or power.cut_from is None:
         return None
     left_s = policy.power.hard_cut_s - policy.power.go_down_s
-    return BootNs(power.run_on_since + left_s * SECOND - policy.ignition.off_debounce_ms * MS)
+    return BootNs(power.cut_from + left_s * SECOND - policy.ignition.off_debounce_ms * MS)
 
 
 def _low(view: _View) -> bool:
@@ -262,15 +265,15 @@ def _enter(
     )
     match row.to:
         case PowerMode.AWAKE:
-            after = announce(evolve(after, run_on_since=None), "online", effects)
+            after = announce(evolve(after, run_on_since=None, cut_from=None), "online", effects)
         case PowerMode.RUN_ON:
             failed = row.trigger is Trigger.FAILED
             if power.run_on_since is None:
-                after = energy.begun(after, now)
+                after = energy.begun(evolve(after, run_on_since=now), now)
+                after = evolve(after, cut_from=now if power.unknown_since is None else power.unknown_since)
             after = evolve(
                 after,
                 forced=False,
-                run_on_since=now if power.run_on_since is None else power.run_on_since,
                 not_before=_later(now, limits.retry_s) if failed else power.not_before,
             )
             if power.mode is PowerMode.POWERING_OFF:

@@ -102,12 +102,14 @@ def _power(
         until = BootNs(now + (policy.power.cut_s + policy.power.retry_s) * SECOND)
     elif same_boot and memory.run_on_since is not None:
         mode = PowerMode.RUN_ON
-    run_on_since = memory.run_on_since if same_boot else None
-    if run_on_since is not None:
+    if same_boot and memory.run_on_since is not None:
+        run_on_since = BootNs(min(memory.run_on_since, now))
+        cut_from = run_on_since if memory.cut_from is None else BootNs(min(memory.cut_from, now))
         # What was taken since the last commit nobody counted: by the model.
         power = evolve(
             power,
-            run_on_since=BootNs(min(run_on_since, now)),
+            run_on_since=run_on_since,
+            cut_from=cut_from,
             spent_uj=memory.spent_uj,
             modelled_uj=memory.modelled_uj,
             counted_at=BootNs(min(max(memory.counted_at, run_on_since), now)),
@@ -118,7 +120,6 @@ def _power(
         decision=Decision("power", mode.value, "power.start", "the agent has just started", now),
         mode=mode,
         since=now,
-        run_on_since=None if run_on_since is None else BootNs(min(run_on_since, now)),
         until=until,
         locked_since=now if locked else None,
     )

@@ -188,6 +188,7 @@ class Power:
     mode: PowerMode = PowerMode.AWAKE
     since: BootNs = BOOT
     run_on_since: BootNs | None = None
+    cut_from: BootNs | None = None  # the supply's hard cut counts from here at the earliest
     unknown_since: BootNs | None = None  # ignition unknown without charging or any word of ON
     not_before: BootNs = BOOT  # neither suspend nor power-off before this
     until: BootNs | None = None  # end of the drain, or of waiting for what was requested

@@ -181,6 +181,7 @@ class Remembered:
     reserved_ns: int = 0
     decision: int = 0
     run_on_since: int | None = None
+    cut_from: int | None = None
     shutdown_requested: bool = False
     spent_uj: int = 0  # energy since ``run_on_since``, what of it is a model's, and until when it is counted
     modelled_uj: int = 0

@@ -215,6 +215,31 @@ def test_ignition_cancels_what_a_hard_cut_began() -> None:
     assert core.made(RequestPower) == []
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["one run", "restarted"])
+def test_from_unknown_the_supply_may_have_counted_since_it_became_unknown(again: bool) -> None:
+    core = Core(policy(hard_cut_s=600)).tethered()
+    core.run(130)
+    assert core.state.power.mode is PowerMode.RUN_ON
+    unknown_at = core.state.power.cut_from
+    assert unknown_at is not None
+    assert unknown_at < core.now - 120 * SECOND
+    if again:
+        core.restart(last_words(core.state, core.now))
+    core.run(460)
+    [request] = core.made(RequestPower)
+    assert (request.verb, request.cause.rule) == (PowerVerb.POWER_OFF, "power.hard_cut")
+    assert core.state.power.since <= unknown_at + (600 - 20) * SECOND
+
+
+def test_a_wire_that_says_off_in_the_end_was_off_no_earlier_than_it_became_unknown() -> None:
+    core = Core(policy(hard_cut_s=600)).tethered()
+    core.run(130)
+    unknown_at = core.state.power.cut_from
+    core.dock(60, kl15=False)
+    assert core.state.power.mode is PowerMode.RUN_ON
+    assert core.state.power.cut_from == unknown_at
+
+
 # --- the end of the run-on, and heat --------------------------------------------------------------
 
 
