@@ -8,6 +8,7 @@ import re
 import select
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self._asking = threading.Condition()
         self.refuse: dict[str, Refusal] = {}
         self.hangs = False
         self.answers = 0
@@ -86,8 +88,16 @@ class Agent:
         tether = {**self._told["tether"], "ride_through_ms_left": left_ms}
         return {**self._told, "revision": self._revision, "tether": tether}
 
+    def await_asked(self, number: int) -> list[tuple[str, dict[str, Any]]]:
+        """What was asked, once it is so many."""
+        with self._asking:
+            self._asking.wait_for(lambda: len(self.asked) >= number, WAIT_S)
+            return list(self.asked)
+
     def _ask(self, verb: str, args: Mapping[str, Any]) -> object:
-        self.asked.append((verb, dict(args)))
+        with self._asking:
+            self.asked.append((verb, dict(args)))
+            self._asking.notify_all()
         if verb in self.refuse:
             raise self.refuse[verb]
         return {}

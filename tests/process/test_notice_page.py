@@ -185,10 +185,9 @@ def test_a_short_code_is_asked_for_shown_typed_by_touch_and_sent(bed: Bed) -> No
     bed.page.touch("#code")
     bed.page.wait("document.getElementById('entry').open")
     bed.page.touch("#lengths button:nth-child(2)")
-    bed.page.wait("true")
+    assert bed.agent.await_asked(1) == [("permit.challenge", {"scope": "undocked", "minutes": 60})]
     bed.agent.becomes("restricted", grants=CHALLENGE)
     bed.page.wait("document.getElementById('challenge').textContent === '7Q2M-9XKD'")
-    assert bed.agent.asked == [("permit.challenge", {"scope": "undocked", "minutes": 60})]
     assert "the tablet tablet-7" in bed.page.text()
     for width, height in SIZES:
         bed.page.resize(width, height)
