@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types bench evidence soak soak-report newer-python defects crash system-deps lock clean docs
+.PHONY: demo test lint types bench evidence soak soak-report weeks-report newer-python defects crash system-deps lock clean docs
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -50,6 +50,14 @@ soak-report: $(STAMP)     ## the long run: 390 vehicle-days; writes docs/soak-re
 	-$(BIN)/ivma-sim soak --fidelity decisions --vehicles $(DECISIONS) --days $(DAYS) --seed 20001 \
 	  --report build/soak-decisions.json $(SOAK)
 	$(BIN)/ivma-sim report --out docs/soak-report.md build/soak-wires.json build/soak-decisions.json
+
+# Some 4,000 s of a core for 1,000 vehicle-weeks; what is in the log is not lived again.
+weeks-report: VEHICLES ?= 250
+weeks-report: DAYS     ?= 28
+weeks-report: $(STAMP)    ## the batteries of 250 vehicles over four weeks; writes docs/weeks-report.md
+	mkdir -p build
+	$(BIN)/ivma-sim weeks --vehicles $(VEHICLES) --days $(DAYS) --log build/weeks.jsonl \
+	  --report docs/weeks-report.md $(WEEKS)
 
 newer-python: $(STAMP)    ## a newer release's Python in build/, for evidence-simulation to compare with (root)
 	$(BIN)/python -m tests.newer_python

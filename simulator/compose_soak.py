@@ -37,6 +37,7 @@ from simulator.virtual.history import History
 from simulator.virtual.lives import DAY, HOUR
 from simulator.virtual.oracle import Account
 from simulator.virtual.plan import WIRES, Plan
+from simulator.virtual.reports import Pace
 from simulator.virtual.shrink import shrink
 
 LOOK_NS = HOUR  # ours: how often the disk is measured and progress is told
@@ -70,17 +71,18 @@ class Drive:
         plan: Plan,
         watch: Callable[[ev.Events], None] = lambda events: None,
         history: History | None = None,
+        policy: Policy = Policy(),  # noqa: B008 - it is frozen
+        pace: Pace = Pace(),  # noqa: B008 - it is frozen
     ) -> None:
         self.plan = plan
         self.schedule = plan.schedule()
-        policy = Policy()
         self.run_on_s = policy.power.run_on_s
         self.world: World | DecisionWorld
         if plan.fidelity == WIRES:
             self.world = World(plan.seed, Options(policy=policy, vehicle=plan.vehicle()), history)
             kinds = registry()
         else:
-            self.world = DecisionWorld(plan.seed, core(policy), plan.vehicle(), history)
+            self.world = DecisionWorld(plan.seed, core(policy), plan.vehicle(), history, pace)
             kinds = tuple(kind for kind in registry() if kind.number in OF_DECISIONS)
         self.inspector = Inspector(self.world.events, limits(policy), kinds)
         self._coverage = Watch(self.world.events)

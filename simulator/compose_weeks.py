@@ -12,8 +12,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from agent.core.policy import IgnitionPolicy, Policy, TetherPolicy
 from agent.core.state import PowerMode
 from agent.core.types import SECOND, BootNs
 from simulator.compose_soak import Drive, quieten
@@ -23,6 +26,7 @@ from simulator.virtual.bare import BareVehicle, NoTablet, PlainRules, Rules
 from simulator.virtual.decisions import DecisionWorld
 from simulator.virtual.lives import DAY
 from simulator.virtual.plan import DECISIONS, Plan
+from simulator.virtual.reports import Pace
 
 WEEK = 7
 EARLY = frozenset({"power.energy_budget", "power.low_voltage"})  # rules that end a run-on before its time
@@ -82,11 +86,26 @@ def _affords(vehicle: Vehicle, seconds: float) -> bool:
     return starts
 
 
-def live(seed: int, days: int) -> Week:
+# A dock and a bus that repeat what is not new as seldom as a policy may ask for. What drains a battery and
+# what the planner decides take minutes to days; at the wires' pace a week takes five times as long to live.
+SLOW = (
+    Policy(
+        tether=TetherPolicy(status_fresh_ms=10_000, ride_through_ms=12_000, crank_ride_through_ms=15_000),
+        ignition=IgnitionPolicy(
+            wire_fresh_ms=10_000, can_fresh_ms=20_000, settle_ms=20_000, voltage_fresh_ms=30_000
+        ),
+    ),
+    Pace(status_ns=8 * SECOND, signal_ns=16 * SECOND, physics_ns=8 * SECOND),
+)
+PACES = {"slow": SLOW, "field": (Policy(), Pace())}
+
+
+def live(seed: int, days: int, pace: str = "slow") -> Week:
     """One vehicle through one life, three times."""
     quieten()
     plan = Plan(seed, days, DECISIONS, ())
-    drive = Drive(plan)
+    policy, paces = PACES[pace]
+    drive = Drive(plan, policy=policy, pace=paces)
     run_ons = _RunOns(drive.world, drive.run_on_s)
     outcome = drive.run(stop=lambda _violations, now: now >= days * DAY)
     return Week(
@@ -106,14 +125,13 @@ def _bare(plan: Plan, rules: Rules) -> int:
     return bare.vehicle.failed_starts
 
 
-def weeks(seeds: Sequence[int], days: int, jobs: int) -> Iterator[Week]:
-    if jobs == 1 or len(seeds) == 1:
-        yield from (live(seed, days) for seed in seeds)
+def weeks(seeds: Sequence[int], days: int, jobs: int, pace: str = "slow") -> Iterator[Week]:
+    if jobs == 1 or len(seeds) <= 1:
+        yield from (live(seed, days, pace) for seed in seeds)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(min(jobs, len(seeds)), maxtasksperchild=16) as pool:
-        for result in [pool.apply_async(live, (seed, days)) for seed in seeds]:
-            yield result.get()
+        yield from pool.imap_unordered(partial(live, days=days, pace=pace), seeds)
 
 
 def summary(found: Sequence[Week], days: int) -> dict[str, Any]:
@@ -146,18 +164,88 @@ def add_parser(sub: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--days", type=int, default=WEEK, metavar="D", help="of each life [7]")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the first vehicle")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="J")
+    parser.add_argument(
+        "--pace", choices=tuple(PACES), default="slow",
+        help="how often dock and bus repeat what is not new; slow: every 8 and 16 s, which these lives' "
+        "policy allows; field: as on the wires, five times as long [slow]",
+    )  # fmt: skip
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE",
+        help="a line of JSON for each vehicle is added to FILE; those that are in it are not lived again",
+    )  # fmt: skip
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write what was found as a page, too")
     parser.add_argument("--each", action="store_true", help="a line of JSON for each vehicle too")
     parser.set_defaults(func=run)
 
 
+def logged(path: Path, days: int, pace: str) -> dict[int, Week]:
+    """The vehicles of a log, by their seeds; none if there is no log yet.
+
+    Raises:
+        ValueError: it is not a log of such lives.
+    """
+    if not path.exists():
+        return {}
+    found = {}
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            said = json.loads(line)
+            if (said.pop("days"), said.pop("pace")) != (days, pace):
+                raise ValueError(f"its lives are not of {days} days at {pace} pace")
+            week = Week(**{**said, "violations": tuple(said["violations"])})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number}: not of this log: {error}; take another FILE") from None
+        found[week.seed] = week
+    return found
+
+
+def page(figures: dict[str, Any], args: argparse.Namespace) -> str:
+    """What was found, for docs/."""
+    crank = figures["unable_to_crank"]
+    rows = [
+        ("vehicles, and days of each", f"{figures['vehicles']}, {figures['days']}"),
+        ("vehicle-weeks", f"{figures['vehicle_weeks']:,}"),
+        ("seeds", f"{args.seed} to {args.seed + args.vehicles - 1}"),
+        ("pace", args.pace),
+        ("**did not start because of the tablet**", f"**{figures['stranded_by_the_tablet']}**"),
+        ("under plain rules: 11.8 V for 5 min, 30 Wh, 30 h", f"{figures['stranded_by_plain_rules']}"),
+        ("failed to start at least once: with the agent", str(crank["with_the_agent"])),
+        ("without a tablet", str(crank["without_a_tablet"])),
+        ("under plain rules", str(crank["under_plain_rules"])),
+        ("run-ons of the agent", f"{figures['run_ons']:,}"),
+        ("cut short though the battery could afford the rest", f"{figures['cut_short_though_affordable']:,}"),
+        ("violations of an invariant", str(len(figures["violations"]))),
+    ]  # fmt: skip
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return (
+        "# Batteries over weeks\n\n"
+        "Every vehicle has a battery, a temperature, drains and habits of its own, drawn from its seed, and\n"
+        "lives the same life three times: with the agent, without a tablet, and under plain rules.\n"
+        "Written by `make weeks-report`; [simulator.md](simulator.md) says what is in such a life.\n\n"
+        f"| | |\n|---|---|\n{table}\n"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
-    found = []
-    for week in weeks(range(args.seed, args.seed + args.vehicles), args.days, args.jobs):
+    seeds = range(args.seed, args.seed + args.vehicles)
+    try:
+        known = logged(args.log, args.days, args.pace) if args.log else {}
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"ivma-sim weeks: {error}\n")
+        return 2
+    found = [week for seed, week in known.items() if seed in seeds]
+    for week in weeks([seed for seed in seeds if seed not in known], args.days, args.jobs, args.pace):
         found.append(week)
+        line = json.dumps(asdict(week))
+        if args.log:
+            with args.log.open("a") as log:
+                log.write(json.dumps({"days": args.days, "pace": args.pace, **asdict(week)}) + "\n")
         if args.each or week.stranded:
-            sys.stdout.write(json.dumps(asdict(week)) + "\n")
+            sys.stdout.write(line + "\n")
             sys.stdout.flush()
     figures = summary(found, args.days)
+    if args.report:
+        args.report.write_text(page(figures, args))
     for name, value in figures.items():
         sys.stderr.write(f"{name.replace('_', ' '):32} {value}\n")
     sys.stdout.write(json.dumps(figures) + "\n")

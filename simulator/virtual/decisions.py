@@ -20,9 +20,8 @@ from simulator.virtual import events as ev
 from simulator.virtual.agenda import Agenda, Entry
 from simulator.virtual.decider import Core, Decider
 from simulator.virtual.history import History
-from simulator.virtual.reports import BusReports, DockReports, SupplyReports
+from simulator.virtual.reports import BusReports, DockReports, Pace, SupplyReports
 
-STEP_NS = SECOND  # as simulator.virtual.physics
 QUIET_STEP_NS = 600 * SECOND  # the same, with the tablet off or asleep
 CRANK_STEP_NS = 50 * MS  # ours: a starter's dip lasts longer
 # By their own names: to look a member up in its class is slow, and this is asked all the time.
@@ -34,8 +33,16 @@ DOCK_MV, BROWN_OUT_MV = 12_000, 5_000  # as simulator.virtual.physics
 class DecisionWorld:
     """Conforms to ``simulator.faults.knobs.FaultyWorld`` and ``simulator.virtual.acts.Lived``."""
 
-    def __init__(self, seed: int, core: Core, vehicle: VehicleSpec, history: History | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        core: Core,
+        vehicle: VehicleSpec,
+        history: History | None = None,
+        pace: Pace = Pace(),  # noqa: B008 - it is frozen
+    ) -> None:
         self.seed = seed
+        self._step_ns = pace.physics_ns
         self.agenda = Agenda()
         self.events = ev.Events()
         self.history = history or History()
@@ -43,9 +50,9 @@ class DecisionWorld:
         self.tablet = Decider(
             self.agenda, self.events, self.history, self.rng("tablet"), core, Tablet(self.now)
         )
-        self.dockwire = DockReports(self.agenda, self.rng("dock"), self.tablet, self.sync)
+        self.dockwire = DockReports(self.agenda, self.rng("dock"), self.tablet, self.sync, pace.status_ns)
         self.dockwire.inputs.temperature_dc = 10 * vehicle.battery.temperature_c
-        self.canwire = BusReports(self.agenda, self.tablet, self.vehicle, self._bus_awake)
+        self.canwire = BusReports(self.agenda, self.tablet, self.vehicle, self._bus_awake, pace.signal_ns)
         self.wiring: Any = SimpleNamespace(sag_mv=0, kl15=None)
         # Knobs that turn nothing here.
         self.disk, self.network, self.broker, self.depot, self.clock = (_Inert() for _ in range(5))
@@ -214,7 +221,7 @@ class DecisionWorld:
     def _come_back(self, now: BootNs, *, dark: bool) -> None:
         on = self.tablet.power is ON
         cranks = self.vehicle.engine is CRANKING
-        times = [now + (CRANK_STEP_NS if cranks else STEP_NS if on else QUIET_STEP_NS)]
+        times = [now + (CRANK_STEP_NS if cranks else self._step_ns if on else QUIET_STEP_NS)]
         dock = self.dockwire
         actuation = None if dark else dock.actuators.next_deadline(dock.inputs)  # in the dark nothing acts
         changes = (self.vehicle.next_change(), actuation)

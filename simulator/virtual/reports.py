@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from agent.core.types import (
@@ -66,11 +66,25 @@ _BITS = (
 )  # docs/dock-link.md
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a dock and a bus say what is not new, in ns; a policy's freshness must be above it."""
+
+    status_ns: int = STEADY_NS
+    signal_ns: int = FRESH_NS
+    physics_ns: int = SECOND  # how often the vehicle's voltage is worked out while the tablet is on
+
+
 class DockReports:
     """A dock at the end of a line, or what has come in its place; ``changed``: it may switch the supply."""
 
     def __init__(
-        self, agenda: Agenda, rng: random.Random, tablet: Decider, changed: Callable[[], None]
+        self,
+        agenda: Agenda,
+        rng: random.Random,
+        tablet: Decider,
+        changed: Callable[[], None],
+        steady_ns: int = STEADY_NS,
     ) -> None:
         self.lose_permille = self.flip_permille = self.split_bytes = 0
         self.merge_ns = self.delay_ns = 0
@@ -84,6 +98,7 @@ class DockReports:
         self._rng = rng
         self._tablet = tablet
         self._changed = changed
+        self._steady_ns = steady_ns
         self.life: Behind | None = None  # what its life has there; None is its own dock
         self._fault: Behind | None = None
         self._dark = False
@@ -182,7 +197,7 @@ class DockReports:
             if self._proved and self._survives():
                 self.actuators.lease(LEASE_MS, now)
                 self._report(now)
-        self._tick_at(BootNs(now + (STATUS_NS if self._troubled() else STEADY_NS)))
+        self._tick_at(BootNs(now + (STATUS_NS if self._troubled() else self._steady_ns)))
 
     def _troubled(self) -> bool:
         """Whether anything is between the dock and its agent that a single STATUS can fall to."""
@@ -270,7 +285,14 @@ class DockReports:
 class BusReports:
     """The vehicle's bus: decoded signals when key or engine change, and as often as keeps them fresh."""
 
-    def __init__(self, agenda: Agenda, tablet: Decider, vehicle: Vehicle, alive: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        agenda: Agenda,
+        tablet: Decider,
+        vehicle: Vehicle,
+        alive: Callable[[], bool],
+        again_ns: int = FRESH_NS,
+    ) -> None:
         self.silent = self.frozen = False
         self.foreign_period_ns = 0  # frames of another make do not count: nothing comes of them
         self._bus_off = False
@@ -278,6 +300,7 @@ class BusReports:
         self._tablet = tablet
         self._vehicle = vehicle
         self._alive = alive
+        self._again_ns = again_ns
         self._state: BusState | None = None
         self._entry: Entry | None = None
         self._heard_at = BootNs(0)
@@ -328,7 +351,8 @@ class BusReports:
             self._turn(BusState.SILENT)
             if not self._alive():
                 return
-        self._entry = self._agenda.after(FRESH_NS, self._listen)
+        # A bus that falls silent is noticed as soon as a port would.
+        self._entry = self._agenda.after(self._again_ns if self._alive() else FRESH_NS, self._listen)
 
     def _signals(self, now: BootNs) -> None:
         vehicle, take = self._vehicle, self._tablet.take

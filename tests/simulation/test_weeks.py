@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,6 +92,10 @@ def test_one_vehicle_s_week_is_the_same_twice() -> None:
     assert live(4, 1) == live(4, 1)
 
 
+def test_the_slow_pace_finds_what_the_field_s_does() -> None:
+    assert live(5, 1) == live(5, 1, "field")
+
+
 def test_a_vehicle_counts_as_stranded_only_by_what_the_tablet_took() -> None:
     weeks = [Week(1, 1, 1, 0, 3, 0, ()), Week(2, 1, 0, 1, 3, 1, ()), Week(3, 0, 0, 2, 3, 0, ())]
     figures = summary(weeks, 7)
@@ -103,3 +109,16 @@ def test_the_command_prints_a_table_and_a_line_of_json(capsys: pytest.CaptureFix
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[-1])["vehicles"] == 1
     assert "stranded by plain rules" in err
+
+
+def test_a_vehicle_of_the_log_is_not_lived_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, report = tmp_path / "weeks.jsonl", tmp_path / "report.md"
+    words = ["weeks", "--vehicles", "2", "--days", "1", "--seed", "4", "--jobs", "1", "--log", str(log)]
+    known = {"days": 1, "pace": "slow", **asdict(Week(4, 1, 0, 1, 77, 3, ()))}
+    log.write_text(json.dumps(known) + "\n")
+    assert main([*words, "--report", str(report)]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["stranded_by_the_tablet"] == 1
+    assert [json.loads(line)["seed"] for line in log.read_text().splitlines()] == [4, 5]
+    assert "| **did not start because of the tablet** | **1** |" in report.read_text()
+    assert main([*words, "--pace", "field"]) == 2
+    assert "line 1: not of this log: its lives are not of 1 days at field pace" in capsys.readouterr().err
