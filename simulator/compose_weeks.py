@@ -29,7 +29,9 @@ from simulator.virtual.plan import DECISIONS, Plan
 from simulator.virtual.reports import Pace
 
 WEEK = 7
-EARLY = frozenset({"power.energy_budget", "power.low_voltage"})  # rules that end a run-on before its time
+EARLY = frozenset(
+    {"power.energy_budget", "power.low_voltage", "power.low_charge"}
+)  # rules that end a run-on before its time
 DRAW_MA = 1_000  # ours: what a tablet in its run-on takes from the vehicle, with its battery full
 LEAVING = (PowerMode.SUSPENDING, PowerMode.SHUTTING_DOWN)
 

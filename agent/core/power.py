@@ -115,6 +115,11 @@ def _low(view: _View) -> bool:
     return low and view.voltage_counts() and view.may_end()
 
 
+def _low_charge(view: _View) -> bool:
+    low = view.passed(view.power.low_charge_since, view.policy.power.act_s)
+    return low and view.voltage_counts() and view.may_end()
+
+
 def _drained(view: _View) -> bool:
     on = says_on(view.ignition, view.now, view.policy.ignition)
     return (view.power.drained or view.over()) and (view.power.forced or not on)
@@ -135,6 +140,7 @@ _TRIGGERS: dict[Trigger, Callable[[_View], bool]] = {
     Trigger.HOT: lambda v: v.passed(v.power.hot_since, 2 * v.policy.power.hot_s) and v.may_end(),
     Trigger.MAX_OVER: lambda v: v.passed(v.power.run_on_since, v.policy.power.max_s) and v.may_end(),
     Trigger.LOW_VOLTAGE: _low,
+    Trigger.LOW_CHARGE: _low_charge,
     Trigger.LOCKED_OVER: _locked_over,
     Trigger.USABLE: lambda v: v.power.by_lock and v.power.locked_since is None,
     Trigger.FLOOR: lambda v: v.passed(v.power.floor_since, v.policy.power.floor_s) and v.may_end(),
@@ -352,6 +358,7 @@ def standing(power: Power, now: BootNs, whole: Policy) -> list[BootNs]:
         (power.below_warn_since, policy.warn_s),
         (power.below_act_since, policy.act_s),
         (power.restored_since, policy.restore_s),
+        (power.low_charge_since, policy.act_s),
         (power.floor_since, policy.floor_s),
         (power.hard_floor_since, policy.floor_s),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.core import power_energy as energy
+from agent.core import power_rest as rest
 from agent.core.battery import limits_now
 from agent.core.evolve import evolve
 from agent.core.ignition_words import BATTERY, crank_open
@@ -76,8 +77,9 @@ def _sample(
     gap = now - power.sampled_at
     filtered = mv * 1000
     warn, act, restored = power.below_warn_since, power.below_act_since, power.restored_since
+    low = power.low_charge_since
     if power.filtered_uv is None or gap >= policy.ignition.voltage_fresh_ms * MS:
-        warn = act = restored = None
+        warn = act = restored = low = None
     else:
         filtered = power.filtered_uv + (filtered - power.filtered_uv) * gap // (
             policy.power.filter_s * SECOND + gap or 1
@@ -85,9 +87,15 @@ def _sample(
     # Once below, it is below until it has risen by more than ripple and noise.
     warn_mv = limits.warn_mv + (limits.hysteresis_mv if warn is not None else 0)
     act_mv = limits.act_mv + (limits.hysteresis_mv if act is not None else 0)
+    unrested = rest.unrested_at(power, dock, mv, now, ignition, policy)
+    charge = rest.known(unrested, filtered, now, ignition, limits, policy.power)
+    low_charge = rest.at_floor(power, charge, policy.power)
     return evolve(
         power,
         dock=dock,
+        unrested_at=unrested,
+        charge_percent=charge,
+        low_charge_since=_since(low, now, true=low_charge),
         limits=limits,
         filtered_uv=filtered,
         sampled_at=now,
@@ -108,6 +116,7 @@ def stirred(before: Power, after: Power) -> bool:
         after.below_warn_since != before.below_warn_since
         or after.below_act_since != before.below_act_since
         or after.restored_since != before.restored_since
+        or after.low_charge_since != before.low_charge_since
         or after.spent_uj // energy.STEP_UJ != before.spent_uj // energy.STEP_UJ
     )
 

@@ -148,6 +148,20 @@ class PowerPolicy:
         ),
     ] = 0  # fmt: skip
     restore_s: Annotated[int, Bounds("For this long.", "s", "2-behaviour; Victron 30 s", 1, HOUR_S)] = 30
+    rest_s: Annotated[
+        int,
+        Bounds(
+            "Ignition off, nothing charging and little taken for this long: the vehicle battery's voltage "
+            "tells its charge.", "s", "2-behaviour: 2 h after charge", 600, DAY_S,
+        ),
+    ] = 2 * HOUR_S  # fmt: skip
+    charge_floor_percent: Annotated[
+        int,
+        Bounds(
+            "Charge of the rested vehicle battery, less what cold takes of it, at or below which a run-on "
+            "ends. 0: never.", "%", "ours", 0, 90,
+        ),
+    ] = 40  # fmt: skip
     floor_percent: Annotated[
         int, Bounds("Tablet battery at or below this ends a run-on.", "%", "ours", 1, 90)
     ] = 15

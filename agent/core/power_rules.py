@@ -24,6 +24,7 @@ class Trigger(enum.Enum):
     HOT = "tablet battery hot"
     MAX_OVER = "maximum time over"
     LOW_VOLTAGE = "vehicle supply below the act threshold"
+    LOW_CHARGE = "vehicle battery at rest, its charge at the floor"
     LOCKED_OVER = "locked for the time after which policy powers off"
     USABLE = "usable again"
     FLOOR = "tablet battery at its floor"
@@ -84,6 +85,10 @@ TABLE = (
     Row(
         (RUN_ON, SUSPENDING), Trigger.LOW_VOLTAGE, SHUTTING_DOWN, "power.low_voltage",
         "the vehicle supply stayed below the act threshold",
+    ),
+    Row(
+        (RUN_ON, SUSPENDING), Trigger.LOW_CHARGE, SHUTTING_DOWN, "power.low_charge",
+        "the vehicle's battery has rested, and by its voltage its charge is at the floor",
     ),
     Row(
         (RUN_ON, SUSPENDING), Trigger.FLOOR, SHUTTING_DOWN, "power.tablet_floor",

@@ -48,6 +48,7 @@ def evidence(power: Power, now: BootNs, ignition: Ignition, policy: Policy) -> t
     return (
         note("ignition", ignition.state.value, ignition.since, now, fresh=True, weight=100),
         _supply(power, now, ignition, policy),
+        *_charge(power, now, policy),
         _tablet(power, now),
         _energy(power, now, policy),
         note("run-on", "not running" if power.run_on_since is None else "running", power.run_on_since, now,
@@ -72,6 +73,17 @@ def _supply(power: Power, now: BootNs, ignition: Ignition, policy: Policy) -> Ev
         remark = "suspended in the crank window"
     return note("vehicle supply", f"{mv} mV, filtered", power.sampled_at, now, fresh=fresh,
                 weight=0 if window else 100, remark=remark)  # fmt: skip
+
+
+def _charge(power: Power, now: BootNs, policy: Policy) -> tuple[Evidence, ...]:
+    """Nothing, unless the vehicle's battery has rested."""
+    if power.charge_percent is None:
+        return ()
+    fresh = now < power.sampled_at + policy.ignition.voltage_fresh_ms * MS
+    celsius = "" if power.limits is None else f", {power.limits.celsius} degC"
+    remark = f"by its voltage at rest: {policy.power.chemistry}{celsius}"
+    value = f"{power.charge_percent} %"
+    return (note("vehicle charge", value, power.sampled_at, now, fresh=fresh, weight=100, remark=remark),)
 
 
 def _tablet(power: Power, now: BootNs) -> Evidence:

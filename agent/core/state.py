@@ -210,6 +210,9 @@ class Power:
     below_warn_since: BootNs | None = None
     below_act_since: BootNs | None = None
     restored_since: BootNs | None = None
+    unrested_at: BootNs = BOOT  # the vehicle's battery was last charged or used
+    charge_percent: int | None = None  # of it, by its voltage at rest
+    low_charge_since: BootNs | None = None
     shedding: bool = False
     dock: DockStatus | None = None  # last authenticated STATUS
     tablet: TabletPower | None = None

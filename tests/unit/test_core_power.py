@@ -50,6 +50,7 @@ CELLS = {
     Trigger.CHARGING: (None, AWAKE, None, None, None, None),
     Trigger.MAX_OVER: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
     Trigger.LOW_VOLTAGE: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
+    Trigger.LOW_CHARGE: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
     Trigger.FLOOR: (None, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
     Trigger.LOCKED_OVER: (SHUTTING_DOWN, SHUTTING_DOWN, SHUTTING_DOWN, None, None, None),
     Trigger.USABLE: (None, None, None, None, RUN_ON, None),
