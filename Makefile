@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint types bench evidence soak soak-report weeks-report newer-python defects crash system-deps lock clean docs
+.PHONY: demo test lint types bench evidence soak soak-report weeks-report verdicts newer-python defects crash system-deps lock clean docs
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +58,10 @@ weeks-report: $(STAMP)    ## the batteries of 250 vehicles over four weeks; writ
 	mkdir -p build
 	$(BIN)/ivma-sim weeks --vehicles $(VEHICLES) --days $(DAYS) --log build/weeks.jsonl \
 	  --report docs/weeks-report.md $(WEEKS)
+
+verdicts: DAYS     ?= 60
+verdicts: $(STAMP)        ## the truth about the ignition against the verdicts; writes docs/verdicts.md
+	$(BIN)/ivma-sim verdicts --days $(DAYS) --report docs/verdicts.md
 
 newer-python: $(STAMP)    ## a newer release's Python in build/, for evidence-simulation to compare with (root)
 	$(BIN)/python -m tests.newer_python

@@ -14,6 +14,7 @@ COMMANDS = (
     "simulator.soak_report",
     "simulator.compose_weeks",
     "simulator.compose_scenes",
+    "simulator.compose_verdicts",
     "simulator.history_command",
     "simulator.compose_replay",
 )

@@ -25,6 +25,7 @@ from simulator.compose_stage import Stage
 from simulator.play import Verdict, play
 from simulator.scenario import Scenario, ScenarioError, find, load, names
 from simulator.timeline import Timeline
+from simulator.virtual.scenes import SCENES
 
 LIMIT_S = 300.0  # ours: what hangs ends by then; a demo takes some 50 s, more only on an overloaded machine
 FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit statuses; 0 is: everything held
@@ -89,7 +90,9 @@ class Result:
 
 def _list(_arguments: argparse.Namespace) -> int:
     for name in names():
-        sys.stdout.write(f"{name:<12} {load(find(name)).about}\n")
+        sys.stdout.write(f"{name:<24} {load(find(name)).about}\n")
+    for name, scene in SCENES.items():  # lived in virtual time
+        sys.stdout.write(f"{'scene ' + name:<24} {scene.words}\n")
     return 0
 
 

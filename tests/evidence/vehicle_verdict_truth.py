@@ -4,11 +4,12 @@ the share of UNKNOWN, and the time to a verdict by its rule. The length is the n
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 
 from agent.core.types import SECOND
-from simulator.compose_scenes import Compared, compared, judged
+from simulator.compose_verdicts import lives, of_scene, summed
 from simulator.virtual.scenes import SCENES
 from tests.evidence import claim, options
 
@@ -17,12 +18,9 @@ GOAL, SHORT = 0, 2
 
 def main() -> int:
     count, seed = options.length(__doc__, full=60, short=SHORT)
-    found = Compared()
     scenes = SCENES if count > SHORT else {}  # tests live them too
-    for scene in scenes.values():
-        found.add(judged(scene).compared)
-    for n in range(count):
-        found.add(compared(seed + n, 1, ()))
+    days = lives(range(seed, seed + count), (), os.cpu_count() or 1)
+    found = summed([*map(of_scene, scenes), *days])
     for rule, times in sorted(found.took_ns.items()):
         middle, most = statistics.median(times) / SECOND, max(times) / SECOND
         sys.stderr.write(f"{rule:28} {len(times):5} verdicts, p50 {middle:.1f} s, max {most:.1f} s\n")

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from agent.core.types import BootNs, DockStatus
+from agent.core.types import SECOND, BootNs, DockStatus
 from simulator.__main__ import main
-from simulator.compose_scenes import Judged, judged
+from simulator.compose_scenes import Compared, Judged, judged
+from simulator.compose_verdicts import figures, page, summed
 from simulator.electrics import LOAD_DUMP_MV
 from simulator.virtual.bare import BareVehicle, NoTablet
-from simulator.virtual.lives import DAY
+from simulator.virtual.lives import DAY, HOUR
 from simulator.virtual.scenes import SCENES, Scene
 
 ON = {"on", "running", "cranking", "unknown"}
@@ -78,8 +79,25 @@ def test_no_vehicle_is_stranded_no_verdict_is_false_and_no_invariant_violated(na
 
 def test_the_command_tells_a_scene_and_knows_its_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scene", "charger", "--json"]) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["scene"] == "charger"
-    assert figures["false_verdicts"] == {}
+    said = json.loads(capsys.readouterr().out)
+    assert said["scene"] == "charger"
+    assert said["false_verdicts"] == {}
     assert main(["scene", "chargr"]) == 2
     assert "no scene chargr; there are winter" in capsys.readouterr().err
+
+
+def test_figures_tell_false_verdicts_by_kind_times_by_rule_and_errors_by_grade() -> None:
+    found = Compared()
+    found.heard_ns.update({"on": 99 * HOUR, "unknown": HOUR})
+    found.wrong.update({"false ON, single": 2, "false OFF, inferred": 1})
+    found.took_ns["ignition.agree"] += [SECOND, 2 * SECOND, 9 * SECOND]
+    found.verdicts["single"] = 7
+    found.graded_ns["single"], found.wrong_ns["single"] = 50 * HOUR, HOUR
+    said = figures({"winter": Compared()}, summed([found, Compared()]), found)
+    assert (said["false_on"], said["false_off"], said["unknown_percent"]) == (2, 1, 1.0)
+    assert said["time_to_verdict_s"] == {"ignition.agree": {"verdicts": 3, "p50": 2.0, "max": 9.0}}
+    assert said["grades"]["single"] == {"verdicts": 7, "hours": 50.0, "wrong_percent": 2.0}
+    assert said["grades"]["confirmed"]["wrong_percent"] == 0
+    shown = page(said, 3, 1)
+    assert "| `winter` | 0.0 | 0 | 0 | 0.0 |" in shown
+    assert "| single | 7 | 50.0 | 2.0 |" in shown
