@@ -1,4 +1,4 @@
-"""docs/security.md names a test for each attack: each exists, and each row has one."""
+"""docs/security.md names a test for each attack, docs/complaints.md for each complaint: they exist."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAD = "| attack | what comes of it | test |"
+ATTACKS = ("docs/security.md", "| attack | what comes of it | test |")
+COMPLAINTS = ("docs/complaints.md", "| complaint | what keeps it from happening | test |")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
-def rows() -> list[list[str]]:
-    lines = (ROOT / "docs/security.md").read_text().splitlines()
-    start = lines.index(HEAD) + 2
+def rows(page: str, head: str) -> list[list[str]]:
+    lines = (ROOT / page).read_text().splitlines()
+    start = lines.index(head) + 2
     table = []
     for line in lines[start:]:
         if not line.startswith("|"):
@@ -38,8 +39,8 @@ def defined(file: Path) -> set[str]:
     return {name for name in names if name.lower().startswith("test")}
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
-def test_an_attack_names_what_shows_it(row: list[str]) -> None:
+@pytest.mark.parametrize("row", rows(*ATTACKS) + rows(*COMPLAINTS), ids=lambda row: row[0])
+def test_a_row_names_what_shows_it(row: list[str]) -> None:
     assert len(row) == 3, row
     named = NAMED.findall(row[2])
     assert named, "a row needs `tests/...py::test_...`"
@@ -48,5 +49,6 @@ def test_an_attack_names_what_shows_it(row: list[str]) -> None:
         assert name in defined(ROOT / file), f"{file} has no test {name}"
 
 
-def test_the_table_is_there() -> None:
-    assert len(rows()) >= 20
+def test_the_tables_are_there() -> None:
+    assert len(rows(*ATTACKS)) >= 20
+    assert [int(row[0].split(".")[0]) for row in rows(*COMPLAINTS)] == list(range(1, 16))
