@@ -51,6 +51,7 @@ from agent.pairings import FOLDER as PAIRINGS
 from agent.pairings import PairingError, Pairings
 from agent.power_actions import LogindPower, PowerActions
 from agent.secrecy import no_core_dumps
+from agent.wake_alarm import WakeAlarm
 from drivers import links, registry
 from drivers.dockyard import Dockyard, dock_spec
 from drivers.pool import PooledSession
@@ -176,7 +177,7 @@ class Builder:
             return ConsolePower(around.observe, around.now)
         from drivers.ports.wakeup import Wakeup
 
-        return LogindPower(around, Wakeup(Path(self._settings.paths.sys)))
+        return LogindPower(around, WakeAlarm(), Wakeup(Path(self._settings.paths.sys)))
 
     def _desk(self, around: Surroundings) -> GrantDesk:
         chosen, device = self._settings.permits, self._settings.device

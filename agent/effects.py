@@ -29,6 +29,7 @@ from agent.core.types import (
     RenewLease,
     RequestPower,
     Shed,
+    WakeAt,
 )
 from agent.enforcement.chain import Chain
 from agent.power_actions import PowerActions
@@ -135,6 +136,8 @@ class Effector:
                     dock.cut_power(seconds)
             case RequestPower(verb=verb):
                 self._power.request(verb)
+            case WakeAt(at=at):
+                self._power.wake_at(at)
             case AllowSleep():
                 self._chain.once_verified(self._power.allow_sleep, SLEEP_WAIT_S)
             case Announce(what=what):

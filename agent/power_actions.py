@@ -8,7 +8,7 @@ from typing import Protocol
 
 import structlog
 
-from agent.core.types import PowerOutcome, PowerVerb, ShutdownSignal, SleepSignal
+from agent.core.types import BootNs, PowerOutcome, PowerVerb, ShutdownSignal, SleepSignal
 from agent.dbus_wire import BusError
 from agent.enforcement.base import Surroundings
 from agent.login1 import Login1
@@ -33,7 +33,18 @@ class PowerActions(Protocol):
     def allow_sleep(self) -> None:
         """Give up the delay: everything is locked and committed. It is taken again after the resume."""
 
+    def wake_at(self, at: BootNs | None) -> None:
+        """Have the machine woken from a sleep at that time; None: not."""
+
     def status(self) -> dict[str, object]: ...
+
+
+class Alarm(Protocol):
+    """Conforms to ``agent.wake_alarm.WakeAlarm``."""
+
+    def set(self, at: BootNs | None) -> None: ...
+    def status(self) -> dict[str, object]: ...
+    def close(self) -> None: ...
 
 
 class Wakeup(Protocol):
@@ -50,7 +61,8 @@ class LogindPower:
     (systemd's inhibitor documentation), and the tablet would sleep unlocked.
     """
 
-    def __init__(self, around: Surroundings, wakeup: Wakeup | None = None) -> None:
+    def __init__(self, around: Surroundings, alarm: Alarm, wakeup: Wakeup | None = None) -> None:
+        self._alarm = alarm
         self._wakeup = wakeup
         self._observe = around.observe
         self._now = around.now
@@ -71,6 +83,7 @@ class LogindPower:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._drop()
+        self._alarm.close()
 
     def request(self, verb: PowerVerb) -> None:
         task = asyncio.create_task(self._request(verb, self._login1.power(verb)), name=f"power {verb.value}")
@@ -80,8 +93,14 @@ class LogindPower:
     def allow_sleep(self) -> None:
         self._drop()
 
+    def wake_at(self, at: BootNs | None) -> None:
+        self._alarm.set(at)
+
     def status(self) -> dict[str, object]:
-        return {"inhibitor": self._inhibitor is not None, "inhibitor_failures": self._refused.failures}
+        return {
+            "inhibitor": self._inhibitor is not None, "inhibitor_failures": self._refused.failures,
+            **self._alarm.status(),
+        }  # fmt: skip
 
     async def _request(self, verb: PowerVerb, call: asyncio.Future[tuple[object, ...]]) -> None:
         try:

@@ -65,6 +65,11 @@ class ConsolePower:
             self._stream.write(json.dumps({"power": verb.value, "boot_ns": self._now()}) + "\n")
             self._stream.flush()
 
+    def wake_at(self, at: BootNs | None) -> None:
+        """Printed, where the machine would be woken."""
+        self._stream.write(json.dumps({"wake_at": at}) + "\n")
+        self._stream.flush()
+
     def resumed(self) -> None:
         """The machine woke up."""
         if self._asleep:

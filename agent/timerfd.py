@@ -8,6 +8,7 @@ import os
 import struct
 
 CLOCK_BOOTTIME = 7  # linux/time.h
+CLOCK_BOOTTIME_ALARM = 9  # the same; it wakes the machine too
 TFD_TIMER_ABSTIME = 1  # linux/timerfd.h
 _FLAGS = os.O_NONBLOCK | os.O_CLOEXEC  # TFD_NONBLOCK and TFD_CLOEXEC are these (timerfd_create(2))
 _ITIMERSPEC = struct.Struct("@llll")  # interval s, ns; value s, ns
@@ -16,15 +17,16 @@ _SECOND = 1_000_000_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def create() -> int:
+def create(clock: int = CLOCK_BOOTTIME) -> int:
     """A timer's descriptor, readable once the time set last has come.
 
     Raises:
         OSError: the kernel gives no timer.
     """
-    fd: int = _libc.timerfd_create(CLOCK_BOOTTIME, _FLAGS)
+    fd: int = _libc.timerfd_create(clock, _FLAGS)
     if fd < 0:
-        raise OSError(ctypes.get_errno(), "timerfd_create(CLOCK_BOOTTIME)")
+        number = ctypes.get_errno()
+        raise OSError(number, f"{os.strerror(number)}: timerfd_create of clock {clock}")
     return fd
 
 

@@ -49,6 +49,7 @@ from simulator.virtual.queue import InlineQueue
 from simulator.virtual.serialport import MemoryPort
 from simulator.virtual.supply import MemorySupply
 from simulator.virtual.tablet_path import TabletPath
+from simulator.virtual.wake_alarm import VirtualAlarm
 from sync.blocks import Head, Stamp
 from sync.clock import quality
 from sync.envelope import NONCE_BYTES
@@ -101,6 +102,7 @@ class Surround:
     policy: Policy
     pairing: Pairing
     ran: Callable[[Effect], None]
+    woken: Callable[[], None]  # the hardware clock's alarm rings
     guard: VirtualGuard | None = None
 
 
@@ -214,7 +216,7 @@ class AgentRun:
         if world.network is not None:
             uplink = self._uplink(queue, world.network, hooks)
             fleet, heads[0] = uplink, uplink.notify
-        power = LogindPower(around)
+        power = LogindPower(around, VirtualAlarm(world.agenda, world.clock, self._loop, world.woken))
         self._commands = self._obeying(queue, hooks, power)
         return Parts(
             queue=queue,

@@ -354,6 +354,7 @@ class World:
             self.options.policy,
             self._pairing,
             self._ran,
+            self.tablet.alarm_came,
             self.guard,
         )
         return AgentRun(surround, loop, self._boot_id, self.rng(f"agent {number}"))

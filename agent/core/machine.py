@@ -170,6 +170,9 @@ def _hear(state: State, obs: Observation, policy: Policy, effects: list[Effect])
         case SleepSignal(starting=False):
             slept_s = (now - state.slept_at) // SECOND if state.slept_at is not None else 0
             reason = obs.reason or "the kernel does not say"
+            alarm = state.power.wake_at
+            if alarm is not None and state.slept_at is not None and state.slept_at <= alarm <= now:
+                reason = f"alarm for a scheduled sync; {reason}"
             effects.append(Write(WOKE.make(now, reason=reason, slept_s=slept_s)))
             state = evolve(state, slept_at=None)
             if state.asleep_until is None:

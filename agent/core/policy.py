@@ -294,6 +294,7 @@ HYSTERESIS_MV = 500  # least distance between acting and restoring (2-behaviour)
 LEAST_MV_12 = 10_500  # Victron cuts at 10.5 V; below the 11 V of a charge guard nothing can be acted on
 CHARGING_MV_24 = 26_000  # ours: twice 13.0 V
 CHARGING_MV_LIFEPO4 = 13_700  # ours: above its resting voltage when full, 13.4 to 13.6 V
+WAKE_LEAST_S = 900  # ours
 HARD_CUT_LEAST_S = 5  # ours: to notice, announce and commit
 
 
@@ -318,6 +319,11 @@ def problems(policy: Policy) -> list[str]:
                 f"because `policy.{section}.{low}` is {getattr(values, low)}"
             )
     found += _supply_problems(policy)
+    if 0 < policy.power.wake_sync_s < WAKE_LEAST_S:
+        found.append(
+            f"`policy.power.wake_sync_s` is {policy.power.wake_sync_s}: it must be 0 (never) or at least "
+            f"{WAKE_LEAST_S}, or the tablet hardly sleeps"
+        )
     if 0 < policy.power.locked_off_s < LOCKED_OFF_LEAST_S:
         found.append(
             f"`policy.power.locked_off_s` is {policy.power.locked_off_s}: it must be 0 (never) or at least "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.core import power_alarm as alarm
 from agent.core import power_energy as energy
 from agent.core.battery import limits_now
 from agent.core.catalogue import POWER_CHANGED, SHUTDOWN
@@ -41,6 +42,7 @@ from agent.core.types import (
     PowerVerb,
     RequestPower,
     Shed,
+    WakeAt,
     Write,
 )
 
@@ -269,9 +271,11 @@ def _enter(
     after = evolve(
         power, mode=row.to, since=now, until=None, drained=False, resumed=False, failed=False, by_lock=False
     )
+    if power.mode is PowerMode.SLEEPING and power.wake_at is not None:
+        effects.append(WakeAt(None))  # the time itself is kept: it says what woke the machine
     match row.to:
         case PowerMode.AWAKE:
-            after = announce(evolve(after, run_on_since=None, cut_from=None), "online", effects)
+            after = announce(evolve(after, run_on_since=None, cut_from=None, wake_at=None), "online", effects)
         case PowerMode.RUN_ON:
             failed = row.trigger is Trigger.FAILED
             if power.run_on_since is None:
@@ -296,7 +300,10 @@ def _enter(
             after = evolve(after, until=until, forced=forced, by_lock=by_lock)
             after = announce(after, "shutting_down", effects)
         case PowerMode.SLEEPING:
-            after = evolve(after, until=_later(now, limits.retry_s))
+            wake_at = alarm.planned(power, now, limits)
+            after = evolve(after, until=_later(now, limits.retry_s), wake_at=wake_at)
+            if wake_at is not None:
+                effects.append(WakeAt(wake_at))
         case PowerMode.POWERING_OFF:
             after = evolve(after, until=_later(now, limits.cut_s + limits.retry_s))
     if row.to in (PowerMode.SUSPENDING, PowerMode.SHUTTING_DOWN) and after.until is not None:

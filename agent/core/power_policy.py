@@ -108,6 +108,14 @@ class PowerPolicy:
         int,
         Bounds("A suspend or power-off that came to nothing is tried again after this.", "s", "ours", 5, 600),
     ] = 60
+    wake_sync_s: Annotated[
+        int,
+        Bounds(
+            "Asleep in its run-on the tablet wakes after this, sends what is queued and sleeps again, while "
+            "the energy budget affords it, and at `max_s`, to power off. 0: never; else 900 at least.",
+            "s", "ours; off, because it needs a privilege", 0, 30 * DAY_S,
+        ),
+    ] = 0  # fmt: skip
     suspend_drain_s: Annotated[
         int, Bounds("Time to send what is queued before a suspend.", "s", "ours", 0, 60)
     ] = 5

@@ -218,6 +218,7 @@ class Power:
     tablet: TabletPower | None = None
     floor_since: BootNs | None = None
     hard_floor_since: BootNs | None = None
+    wake_at: BootNs | None = None  # the alarm of a sleep
     locked_since: BootNs | None = None  # locked since, as this run knows; None: usable
     by_lock: bool = False  # it ends because the tablet was locked for long: use cancels it
     recorded_at: BootNs | None = None  # last power sample

@@ -679,6 +679,13 @@ class RequestPower(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class WakeAt(Effect):
+    """Have the machine woken from a sleep at that time; ``None``: not, what was set is taken back."""
+
+    at: BootNs | None
+
+
+@dataclass(frozen=True, slots=True)
 class AllowSleep(Effect):
     """Release the delay inhibitor: the lock was asked for and everything is committed."""
 

@@ -42,6 +42,7 @@ from agent.core.types import (
     SleepSignal,
     Started,
     UsedWhileLocked,
+    WakeAt,
     Write,
 )
 from simulator.faults.knobs import Step, Wish
@@ -131,6 +132,7 @@ class Decider:
         self._deadline: BootNs | None = None  # in boot time, as what follows
         self._timer_at = NEVER
         self._timer: Entry | None = None
+        self._alarm: Entry | None = None  # of the hardware clock; it goes with the agent that set it
 
     def attach(self, hands: Hands, *, on_power: Callable[[], None], on_run: Callable[[bool], None]) -> None:
         """``on_power`` hears of changes of power, ``on_run`` whether the agent begins to hear or is gone."""
@@ -225,6 +227,8 @@ class Decider:
                 self._hands.cut_in(seconds)
             case RequestPower(verb=verb):
                 self.soon(CALL_NS, lambda: self.prepare("suspend" if verb is PowerVerb.SUSPEND else "off"))
+            case WakeAt(at=at):
+                self._set_alarm(at)
             case AllowSleep():
                 self.soon(LOCKER_NS[1] + CALL_NS, self._go_down)
             case KeepGrant(number=number):
@@ -233,6 +237,18 @@ class Decider:
                 self.soon(DRAIN_NS, lambda: self.take(Drained(self.boot_time(), 0)))
             case _:
                 pass
+
+    def _set_alarm(self, at: BootNs | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if at is not None:
+            self._alarm = self._agenda.at(BootNs(at + self.booted_at), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self.power is Power.SUSPENDED:
+            self.come_on()
 
     def soon(self, delay_ns: int, call: Callable[[], None]) -> None:
         """Later, if this run still is."""
@@ -277,6 +293,7 @@ class Decider:
         self._on_run(True)
 
     def _end(self, how: str) -> None:
+        self._set_alarm(None)
         if self._up:
             self._up = False
             self._events.emit(ev.Agent(self._agenda.now, how, self._run))

@@ -212,6 +212,11 @@ class Machine:
         if self.power is Power.SUSPENDED:
             self._wake()
 
+    def alarm_came(self) -> None:
+        """The hardware clock's."""
+        if self.power is Power.SUSPENDED:
+            self._wake()
+
     def look_at_battery(self) -> None:
         """With neither supply nor battery what was on is off."""
         if self.power is Power.OFF and self._last is not Power.OFF:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.core.types import PowerOutcome, PowerVerb, ShutdownSignal, SleepSignal
 from agent.power_actions import LogindPower
+from agent.wake_alarm import WakeAlarm
 from tests.aio import looped
 from tests.logind_rig import Rig, logind_rig
 
@@ -15,7 +16,7 @@ from tests.logind_rig import Rig, logind_rig
 @contextlib.asynccontextmanager
 async def power(folder: Path, *, delay_max_s: float = 5.0) -> AsyncIterator[tuple[Rig, LogindPower]]:
     async with logind_rig(folder, delay_max_s=delay_max_s) as rig:
-        actions = LogindPower(rig.around)
+        actions = LogindPower(rig.around, WakeAlarm())
         await rig.connect()
         await actions.start()
         await rig.until(lambda: rig.logind.inhibited("sleep") and rig.logind.inhibited("shutdown"))
