@@ -16,7 +16,7 @@ import os
 import random
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from agent.blackbox import FOLDER, BlackBox
 from agent.calibration import Calibration
 from agent.can_desk import CanDesk
 from agent.clock import boot_now
-from agent.config import Can, Config, ConfigError, Dock, load
+from agent.config import Can, Config, ConfigError, Dock
 from agent.contractors import FILE as CONTRACTORS
 from agent.contractors import Contractors
 from agent.control import ControlError
@@ -394,37 +394,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="run the daemon")
     run.add_argument("--config", type=Path, default=DEFAULT_CONFIG, help=f"default {DEFAULT_CONFIG}")
-    check = verbs.add_parser("check-config", help="say whether a configuration file is good")
-    check.add_argument("file", type=Path)
+    checking = verbs.add_parser("check-config", help="say whether a configuration file is good")
+    checking.add_argument("file", type=Path)
+    checking.add_argument(
+        "--files", action="store_true",
+        help="read the keys and certificates that it names, too: as the agent's user, on the tablet",
+    )  # fmt: skip
     arguments = parser.parse_args(argv)
     if arguments.verb == "check-config":
-        return _check(arguments.file)
+        from agent.compose_check import check
+
+        return check(arguments.file, files=arguments.files)
     return _run(arguments.config, version)
-
-
-def _check(file: Path) -> int:
-    try:
-        config = load(file)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return EX_CONFIG
-    if problems := list(_action_problems(config)):
-        sys.stderr.writelines(f"{file}: {problem}\n" for problem in problems)
-        return EX_CONFIG
-    sys.stdout.write(f"{file}: good; digest {config.digest}\n")
-    return 0
-
-
-def _action_problems(config: Config) -> Iterator[str]:
-    """What the configured actions say of their settings; to make one does no I/O."""
-    around = Surroundings(lambda _seen: None, boot_now, lambda: Bus(random.random), config.state_dir)
-    chosen = config.settings.enforcement
-    for name in chosen.actions:
-        try:
-            make: Any = registry.load(registry.ENFORCEMENT, name)
-            make(chosen.settings.get(name, {}), around)
-        except (SettingsError, registry.NotRegisteredError) as error:
-            yield str(error)
 
 
 def _run(file: Path, version: str) -> int:

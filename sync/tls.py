@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509.oid import NameOID
 
 from sync.blocks import Quality
 from sync.mqtt_types import Tls
@@ -113,6 +115,31 @@ def _certificate(path: Path) -> x509.Certificate:
         raise TlsFilesError(f"certificate {path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise TlsFilesError(f"certificate {path}: expected a PEM certificate: {error}") from error
+
+
+def identity(tls: Tls) -> tuple[str, str]:
+    """Fleet and name that our certificate was issued to; "" where it names none, as another authority's may.
+
+    Raises:
+        TlsFilesError: a file cannot be used, or the certificate is not of the authority that it names.
+    """
+    ours, authority = _certificate(tls.cert), _certificate(tls.ca)
+    if ours.issuer == authority.subject:  # else there are others between the two
+        try:
+            ours.verify_directly_issued_by(authority)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise TlsFilesError(
+                f"certificate {tls.cert}: was not issued by the authority in {tls.ca}; "
+                "enrol this tablet again"
+            ) from error
+    organisation, name = (
+        ours.subject.get_attributes_for_oid(oid) for oid in (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
+    )
+    return _text(organisation), _text(name)
+
+
+def _text(attributes: list[x509.NameAttribute[Any]]) -> str:
+    return str(attributes[0].value) if attributes else ""
 
 
 def _load(tls: Tls) -> ssl.SSLContext:

@@ -17,7 +17,7 @@ VOCABULARY = {
     "agent.core.catalogue",
     "agent.core.quick",
 }
-COMPOSITION_ROOTS = {"agent.__main__", "simulator.__main__"}
+COMPOSITION_ROOTS = {"agent.__main__", "agent.compose_check", "simulator.__main__"}
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 
 
