@@ -17,10 +17,10 @@ from pathlib import Path
 
 import structlog
 
-from agent.core.catalogue import QUEUE_SHED
+from agent.core.catalogue import CATALOGUE, QUEUE_SHED
 from agent.core.records import Record, Stream
 from sync import schema
-from sync.blocks import BlockWriter, Gap, Head, Stamp, genesis, link
+from sync.blocks import BlockWriter, Head, Stamp, genesis, link
 from sync.carve import Carved, Carver
 from sync.columns import MAX_BODY
 from sync.envelope import EPOCH_BYTES, Run
@@ -30,7 +30,7 @@ from sync.quarantine import Quarantine
 from sync.salvage import pour
 from sync.sealing import Sealer, Segment
 from sync.store_words import ADVICE, LOOK, by_stream
-from sync.table import Acked, StreamStats, Table, intact
+from sync.table import Acked, Loss, MakeGap, StreamStats, Table, intact
 
 log = structlog.get_logger()
 
@@ -46,7 +46,13 @@ DEFAULT_QUOTAS: Mapping[Stream, int] = {
     Stream.STATE: 32 * 1024 * 1024,
     Stream.TELEMETRY: 128 * 1024 * 1024,
 }
-KEEP_ACKED_S = 14 * 86_400  # ours: a depot restored from a backup can ask for them again
+_DAY_S = 86_400
+KEEP_ACKED_S = 14 * _DAY_S  # ours: a depot restored from a backup can ask for them again
+# A block may hold every kind of its stream, and a sealed one cannot be looked into: the longest counts.
+RETENTION_S: Mapping[Stream, int] = {
+    stream: max(kind.retention_days for kind in CATALOGUE.values() if kind.stream is stream) * _DAY_S
+    for stream in Stream
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,7 @@ class Store:
         sealer: Sealer | None = None,
         quotas: Mapping[Stream, int] = DEFAULT_QUOTAS,
         keep_acked_s: int = KEEP_ACKED_S,
+        retention_s: Mapping[Stream, int] = RETENTION_S,
     ) -> None:
         for stream in Stream:
             if quotas[stream] < MIN_QUOTA:
@@ -93,6 +100,7 @@ class Store:
         self._sealer = sealer
         self._quotas = quotas
         self._keep_acked_s = keep_acked_s
+        self._retention_s = retention_s
         self._blocks = BlockWriter(boot_id, sealer)
         self._db: sqlite3.Connection | None = None
         self._tables: dict[Stream, Table] = {}
@@ -135,6 +143,8 @@ class Store:
         firsts: dict[Stream, int] = {}
         with self._transaction() as (db, stamp):
             lost = self._reports.copy()
+            for table in self._tables.values():
+                lost += self._age(table, stamp)
             for stream, group in groups.items():
                 firsts[stream] = self._tables[stream].head.seq + 1
                 lost += self._put(stream, group, stamp)
@@ -164,16 +174,25 @@ class Store:
         head = Head(first + len(records) - 1, link(table.head.hash, raw))
         table.add(raw, head, self._powered_s(stamp))
 
-        def make_gap(first: int, last: int, gap: Gap) -> bytes:
-            return self._blocks.gap(stream, first, last, gap, stamp)
+        return self._alarms(table, table.shed(self._make_gap(stream, stamp)), stamp)
 
-        lost = table.shed(make_gap)
-        if lost is None:
-            return []
-        alarm = QUEUE_SHED.make(
-            stamp.boot_ns, stream=stream.value, first_seq=lost[0], last_seq=lost[1], reason="quota"
-        )
-        return [alarm]
+    def _age(self, table: Table, stamp: Stamp) -> list[Record]:
+        """Let go of what is older than its stream may get. Returns alarms about what the depot never had."""
+        oldest_s = self._powered_s(stamp) - self._retention_s[table.stream]
+        loss = table.age(oldest_s, self._make_gap(table.stream, stamp))
+        return [] if loss is None else self._alarms(table, [loss], stamp)
+
+    def _make_gap(self, stream: Stream, stamp: Stamp) -> MakeGap:
+        return lambda first, last, gap: self._blocks.gap(stream, first, last, gap, stamp)
+
+    def _alarms(self, table: Table, losses: Sequence[Loss], stamp: Stamp) -> list[Record]:
+        return [
+            QUEUE_SHED.make(
+                stamp.boot_ns, stream=table.stream.value, first_seq=loss.first, last_seq=loss.last,
+                reason=loss.reason,
+            )
+            for loss in losses
+        ]  # fmt: skip
 
     # --- the way to the fleet -----------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """One stream of the queue: its rows, and in memory the few numbers that answer most questions.
 
 Rows run without a hole from ``base`` to ``head``. The row id is the block's last sequence number, ``total``
-the bytes ever stored up to it, so that sizes are differences; ``hash`` is the chain's after it. Dropped
-blocks are replaced by one gap block at the front. The newest row is never deleted: it holds the head.
+the bytes ever stored up to it, so that sizes are differences, but for what was thinned (sync/thinning.py);
+``hash`` is the chain's after it. Dropped blocks are replaced by one gap block at the front. The newest row is
+never deleted: it holds the head.
 """
 
 from __future__ import annotations
@@ -13,18 +14,30 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import UnionType
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.core.records import Stream
-from sync.blocks import Block, Flags, Gap, Head, follow, parse_block
+from sync.blocks import Block, Flags, Gap, Head, follow, parse_block, read_gap
 from sync.errors import RemoteProtocolError
+from sync.thinning import FLAGS, GAP_BYTES, THINNED, Row, Thinned, is_gap, stretches
 
 ROW_BYTES = 64  # what SQLite adds to a block: hash, numbers, cell and page headers
 # Ours: shedding goes so far below the quota, which makes it seldom, and leaves room for the alarm about it.
 _SLACK = 64 * 1024
 _EXPIRE_ROWS = 256  # ours: at most so many old rows go with one commit, which bounds its time
 
+QUOTA, AGE = "quota", "age"  # reasons of gaps, beside THINNED
+
 MakeGap = Callable[[int, int, Gap], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The first loss of a cycle: what went, and why. A cycle ends when the depot has acknowledged its gap."""
+
+    first: int
+    last: int
+    reason: str
 
 
 class Acked(enum.Enum):
@@ -62,7 +75,10 @@ class Table:
         self.head = self.acked = self.base = start
         self.total = self.size = self.powered_s = 0
         self._gap_end = 0  # last seq of a gap that is not acknowledged: the shedding cycle goes on
+        self._front_gap = 0  # last seq of a gap that is the first row
         self._unsaved = False
+        self._thinned = Thinned()
+        self._age_from: int | None = None  # powered time of the oldest row that can go; None: look
         self._load()
 
     def _load(self) -> None:
@@ -76,12 +92,20 @@ class Table:
         newest = _row(newest)
         self.total, self.powered_s = newest.total, newest.powered_s
         self.head = Head(newest.seq, newest.hash)
-        oldest_total, oldest_bytes = intact(self._db.execute(self._sql.oldest).fetchone(), int, int)
-        self.size = self.total - oldest_total + oldest_bytes + ROW_BYTES
+        oldest, between, size = self._ends()
+        self.size = between + size
+        if self.stream is Stream.TELEMETRY:
+            self._thinned = Thinned.load(self._db)
+            if self._thinned.oldest == oldest:
+                self.size -= self._thinned.bytes
+            elif self._thinned.bytes:  # rows went by another hand, of an agent that knows nothing of this
+                self.size = intact(self._db.execute(self._sql.size).fetchone(), int)[0]
         pending = self._db.execute(self._sql.first_after, (self.acked.seq,)).fetchone()
         if pending is not None:
-            header = parse_block(*intact(pending, bytes)).header
-            self._gap_end = header.last_seq if header.flags & Flags.GAP else 0
+            block = parse_block(*intact(pending, bytes))
+            at_front = block.header.flags & Flags.GAP and block.header.first_seq == self.base.seq + 1
+            if at_front and read_gap(block).reason != THINNED:
+                self._gap_end = self._front_gap = block.header.last_seq
 
     @property
     def stats(self) -> StreamStats:
@@ -103,35 +127,124 @@ class Table:
         self.head = head
         self.powered_s = powered_s
 
-    def shed(self, make_gap: MakeGap) -> tuple[int, int] | None:
-        """Bring the size under the quota: acknowledged rows first, then the oldest, which leave a gap.
+    def shed(self, make_gap: MakeGap) -> list[Loss]:
+        """Bring the size under the quota: acknowledged rows first, then of telemetry every second stretch of
+        the older half, then the oldest, which leave a gap.
 
-        ``make_gap`` makes the block of a gap from its first and last seq. Returns first and last seq that
-        were lost if a shedding cycle began with it; a cycle ends when the depot has acknowledged the gap.
+        ``make_gap`` makes the block of a gap from its first and last seq. Returns what began a cycle.
         """
         if self.size <= self.quota:
+            return []
+        goal = self.quota - _SLACK
+        losses: list[Loss | None] = []
+        self._go(self._oldest(goal, acked=True), QUOTA, make_gap)
+        if self.stream is Stream.TELEMETRY and self.size > goal:
+            losses.append(self._thin(goal, make_gap))
+        if self.size > goal:
+            losses.append(self._go(self._oldest(goal, acked=False), QUOTA, make_gap))
+        return [loss for loss in losses if loss is not None]
+
+    def age(self, before_s: int, make_gap: MakeGap) -> Loss | None:
+        """Let go of rows from before ``before_s``, acknowledged or not; the latter leave a gap."""
+        if self._age_from is None:
+            self._age_from = self._next_to_age()
+        if self._age_from is None or self._age_from >= before_s:
             return None
-        safe = lost = None
-        with contextlib.closing(self._db.execute(self._sql.walk, (self.head.seq,))) as rows:
+        going = (self.head.seq - 1, before_s, _EXPIRE_ROWS)
+        rows = [_row(values) for values in self._db.execute(self._sql.expired, going)]
+        acked = [row for row in rows if row.seq <= self.acked.seq]
+        self._go(acked, AGE, make_gap)
+        return self._go(rows[len(acked) :], AGE, make_gap)
+
+    def _next_to_age(self) -> int | None:
+        """The powered time of the oldest row; a gap that is the first waits for what comes after it."""
+        rows = self._db.execute(self._sql.first_two).fetchall()
+        if rows and is_gap(rows[0][1]) and self.acked.seq < rows[0][2]:
+            rows = rows[1:]
+        return int(rows[0][0]) if rows else None
+
+    def _oldest(self, goal: int, *, acked: bool) -> list[Row]:
+        """The rows that are to go for a size of ``goal``; the newest row never does."""
+        upto = min(self.acked.seq, self.head.seq - 1) if acked else self.head.seq - 1
+        found: list[Row] = []
+        size = self.size
+        with contextlib.closing(self._db.execute(self._sql.walk, (upto,))) as rows:
             for row in map(_row, rows):
-                if row.seq <= self.acked.seq:
-                    safe = row
-                else:
-                    lost = row
-                if self.total - row.total <= self.quota - _SLACK:
+                found.append(row)
+                size -= row.size
+                if size <= goal:
                     break
-        if safe is not None:
-            self._forget(safe)
-        if lost is None:
+        return found
+
+    def _go(self, rows: list[Row], reason: str, make_gap: MakeGap) -> Loss | None:
+        """Drop the oldest rows: all are acknowledged, or a gap takes their place."""
+        if not rows:
+            return None
+        last = rows[-1]
+        if last.seq <= self.acked.seq:
+            self._forget(rows)
+            return None
+        if last.seq == self._front_gap:
             return None
         first = self.base.seq + 1
-        raw = make_gap(first, lost.seq, Gap("quota", self.base.hash, lost.hash))
-        self._db.execute(self._sql.delete, (lost.seq,))
-        self._db.execute(self._sql.insert, (lost.seq, lost.total, lost.powered_s, lost.hash, raw))
-        self.size = self.total - lost.total + len(raw) + ROW_BYTES
+        raw = make_gap(first, last.seq, Gap(self._reason(reason), self.base.hash, last.hash))
+        self._db.execute(self._sql.delete, (last.seq,))
+        self._replace(last, raw)
+        self._dropped(sum(row.size for row in rows) - len(raw) - ROW_BYTES)
         began = self._gap_end == 0
-        self._gap_end = lost.seq
-        return (first, lost.seq) if began else None
+        self._gap_end = self._front_gap = last.seq
+        return Loss(first, last.seq, reason) if began else None
+
+    def _reason(self, reason: str) -> str:
+        """Of a gap that takes in the one at the front, which may have had another."""
+        if not self._front_gap:
+            return reason
+        front = parse_block(*intact(self._db.execute(self._sql.first_block).fetchone(), bytes))
+        known = read_gap(front).reason
+        return known if reason in known.split(" and ") else f"{known} and {reason}"
+
+    def _thin(self, goal: int, make_gap: MakeGap) -> Loss | None:
+        """Drop every second stretch, from where that ended last to the newer half of the quota."""
+        begin = max(self._thinned.upto, self.acked.seq)
+        at = self._db.execute(self._sql.previous, (begin + 1,)).fetchone()
+        before = self.base if at is None else Head(*intact(at, int, bytes))
+        found, size = [], self.size
+        walk = (begin, self.head.seq, self.total - self.quota // 2)
+        with contextlib.closing(self._db.execute(self._sql.to_thin, walk)) as rows:
+            for stretch in stretches(((_row(values[:5]), is_gap(values[5])) for values in rows), before):
+                found.append(stretch)
+                size -= stretch.size - GAP_BYTES
+                if size <= goal:
+                    break
+        if not found:
+            return None
+        for stretch in found:
+            first, last = stretch.before.seq + 1, stretch.last
+            raw = make_gap(first, last.seq, Gap(THINNED, stretch.before.hash, last.hash))
+            self._db.execute(self._sql.delete_between, (stretch.before.seq, last.seq))
+            self._replace(last, raw)
+            self.size -= stretch.size - len(raw) - ROW_BYTES
+        began = self._thinned.upto <= self.acked.seq
+        self._thinned.upto = found[-1].last.seq
+        self._dropped(0)
+        return Loss(found[0].before.seq + 1, found[0].last.seq, THINNED) if began else None
+
+    def _replace(self, row: Row, raw: bytes) -> None:
+        self._db.execute(self._sql.insert, (row.seq, row.total, row.powered_s, row.hash, raw))
+
+    def _dropped(self, size: int) -> None:
+        """Note that rows went, of ``size`` bytes together."""
+        self.size -= size
+        self._age_from = None
+        if self._thinned.upto:
+            oldest, between, first = self._ends()
+            self._thinned.oldest, self._thinned.bytes = oldest, between + first - self.size
+            self._thinned.save(self._db)
+
+    def _ends(self) -> tuple[int, int, int]:
+        """Number of the oldest row, bytes ever stored after it, bytes that it takes."""
+        seq, total, size = intact(self._db.execute(self._sql.oldest).fetchone(), int, int, int)
+        return seq, self.total - total, size
 
     def holds(self, head: Head) -> bool:
         """Whether a block ends at ``head``, or none ever did."""
@@ -150,15 +263,18 @@ class Table:
             self._sql.expired, (min(self.acked.seq, self.head.seq - 1), expire_s, _EXPIRE_ROWS)
         ).fetchall()
         if rows:
-            self._forget(_row(rows[-1]))
+            self._forget([_row(values) for values in rows])
         self._save_cursor()
         self._unsaved = False
 
-    def _forget(self, last: _Row) -> None:
-        """Delete acknowledged rows up to ``last``."""
+    def _forget(self, rows: list[Row]) -> None:
+        """Delete ``rows``, the oldest, which the depot has acknowledged."""
+        last = rows[-1]
         self._db.execute(self._sql.delete, (last.seq,))
         self.base = Head(last.seq, last.hash)
-        self.size = self.total - last.total
+        if last.seq >= self._front_gap:
+            self._front_gap = 0
+        self._dropped(sum(row.size for row in rows))
         self._save_cursor()
 
     def _save_cursor(self) -> None:
@@ -211,15 +327,8 @@ class Table:
         return (before, head, blocks) if blocks else None
 
 
-class _Row(NamedTuple):
-    seq: int
-    total: int
-    powered_s: int
-    hash: bytes
-
-
-def _row(values: Sequence[Any]) -> _Row:
-    return _Row._make(intact(values, int, int, int, bytes))
+def _row(values: Sequence[Any]) -> Row:
+    return Row._make(intact(values, int, int, int, bytes, int))
 
 
 def intact(values: Sequence[Any] | None, *types: type | UnionType) -> Sequence[Any]:
@@ -241,22 +350,27 @@ class _Sql:
 
     def __init__(self, table: str) -> None:
         def on(statement: str) -> str:
-            return statement.replace("TABLE", table)
+            named = statement.replace("TABLE", table).replace("ROW", "seq, total, powered_s, hash, SIZE")
+            return named.replace("SIZE", f"length(block) + {ROW_BYTES}").replace("FLAGS", FLAGS)
 
         self.insert = on("INSERT INTO TABLE VALUES (?, ?, ?, ?, ?)")
         self.delete = on("DELETE FROM TABLE WHERE seq <= ?")
         self.delete_after = on("DELETE FROM TABLE WHERE seq > ?")
-        self.newest = on("SELECT seq, total, powered_s, hash FROM TABLE ORDER BY seq DESC LIMIT 1")
-        self.oldest = on("SELECT total, length(block) FROM TABLE ORDER BY seq LIMIT 1")
+        self.newest = on("SELECT ROW FROM TABLE ORDER BY seq DESC LIMIT 1")
+        self.oldest = on("SELECT seq, total, SIZE FROM TABLE ORDER BY seq LIMIT 1")
+        self.size = on("SELECT sum(SIZE) FROM TABLE")
+        self.first_block = on("SELECT block FROM TABLE ORDER BY seq LIMIT 1")
+        self.first_two = on("SELECT powered_s, FLAGS, seq FROM TABLE ORDER BY seq LIMIT 2")
+        self.delete_between = on("DELETE FROM TABLE WHERE seq > ? AND seq <= ?")
+        self.to_thin = on(
+            "SELECT ROW, FLAGS FROM TABLE WHERE seq > ? AND seq < ? AND total <= ? ORDER BY seq"
+        )
         self.oldest_powered = on("SELECT powered_s FROM TABLE ORDER BY seq LIMIT 1")
         self.first_after = on("SELECT block FROM TABLE WHERE seq > ? ORDER BY seq LIMIT 1")
         self.hash = on("SELECT hash FROM TABLE WHERE seq = ?")
         self.previous = on("SELECT seq, hash FROM TABLE WHERE seq < ? ORDER BY seq DESC LIMIT 1")
-        self.walk = on("SELECT seq, total, powered_s, hash FROM TABLE WHERE seq < ? ORDER BY seq")
-        self.expired = on(
-            "SELECT seq, total, powered_s, hash FROM TABLE "
-            "WHERE seq <= ? AND powered_s < ? ORDER BY seq LIMIT ?"
-        )
+        self.walk = on("SELECT ROW FROM TABLE WHERE seq <= ? ORDER BY seq")
+        self.expired = on("SELECT ROW FROM TABLE WHERE seq <= ? AND powered_s < ? ORDER BY seq LIMIT ?")
         self.run = on("SELECT seq, hash, block FROM TABLE WHERE seq > ? ORDER BY seq")
 
 

@@ -90,4 +90,5 @@ def twin(rig: Rig, folder: Path, files: dict[str, bytes]) -> Rig:
         rig.keep_acked_s,
         rig.sealed,
         rig.boot,
+        rig.retention_s,
     )

@@ -13,7 +13,7 @@ from agent.core.records import Record, Stream
 from sync.blocks import Flags, Head, Quality, Stamp, follow, genesis, parse_block, read_gap, read_rows
 from sync.columns import Row
 from sync.sealing import Opener, Sealer
-from sync.store import DEFAULT_QUOTAS, KEEP_ACKED_S, Store
+from sync.store import DEFAULT_QUOTAS, KEEP_ACKED_S, RETENTION_S, Store
 
 DEVICE = "tablet-1"
 FLEET_PRIVATE = bytes(range(32))
@@ -47,12 +47,14 @@ class Rig:
     keep_acked_s: int = KEEP_ACKED_S
     sealed: bool = False
     boot: int = 1
+    retention_s: dict[Stream, int] = field(default_factory=lambda: dict(RETENTION_S))
 
     def open(self, *, device: str = DEVICE, make: type[Store] = Store) -> Store:
         sealer = Sealer(fleet_public(), 1, self.random.randbytes) if self.sealed else None
         return make(
             self.path, device, self.boot_id, self.clock, self.random.randbytes,
             sealer=sealer, quotas=self.quotas, keep_acked_s=self.keep_acked_s,
+            retention_s=self.retention_s,
         )  # fmt: skip
 
     @property

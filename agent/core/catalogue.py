@@ -216,7 +216,7 @@ QUEUE_SHED = RecordKind(
         _text("stream", "the stream that lost them"),
         _count("first_seq", "first sequence number dropped"),
         _count("last_seq", "last sequence number dropped"),
-        _text("reason", "quota"),
+        _text("reason", "quota: its room was used up; thinned: of older samples every second stretch; age"),
     ),
 )  # fmt: skip
 

@@ -52,7 +52,7 @@ class RecordKind:
     stream: Stream
     version: int
     purpose: str
-    retention_days: int  # at the depot; on the tablet acknowledged rows go after 14 days at most
+    retention_days: int  # at the depot; on the tablet too, but acknowledged rows go after 14 days at most
     fields: tuple[Field, ...]
 
     def make(self, at: int, **values: Value) -> Record:

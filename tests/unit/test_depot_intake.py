@@ -177,21 +177,35 @@ def test_a_block_that_cannot_be_opened_is_kept_and_the_stream_goes_on(tmp_path: 
     far.storage.close()
 
 
-def test_a_gap_of_the_tablet_carries_the_chain_and_its_reason(tmp_path: Path) -> None:
+def test_gaps_of_the_tablet_carry_the_chain_and_their_reasons(tmp_path: Path) -> None:
+    """Also where the depot had taken what was thinned after that."""
     rig = Rig(tmp_path / "queue.db")
     rig.quotas[Stream.TELEMETRY] = 2 * 512 * 1024
     store = rig.open()
     source = random.Random(1)
-    for _ in range(70):
-        store.append([sample(source.randrange(2**62), source.randrange(2**62)) for _ in range(2000)])
-    run = store.read_batch(Stream.TELEMETRY, 0, 200_000)
-    assert run is not None
+
+    def fill(blocks: int) -> Run:
+        for _ in range(blocks):
+            store.append([sample(source.randrange(2**62), source.randrange(2**62)) for _ in range(2000)])
+        run = store.read_batch(Stream.TELEMETRY, 0, 2_000_000)
+        assert run is not None
+        return run
+
     storage = DepotStorage(tmp_path / "depot.db")
-    far = Far(storage, Intake(storage, verifiers), rig, store.epoch, [run])
+    far = Far(storage, Intake(storage, verifiers), rig, store.epoch, [])
+    for blocks, reasons in ((2, set()), (31, {"thinned"}), (40, {"thinned", "quota"})):
+        run = fill(blocks)
+        assert far.send(run).head == run.head
+        assert {gap["reason"] for gap in far.entry()["gaps"]} <= reasons
+        assert far.entry()["chain"] == "verified"
+    other = DepotStorage(tmp_path / "other.db")
+    far = Far(other, Intake(other, verifiers), rig, store.epoch, [])
     assert far.send(run).head == run.head
-    (gap,) = far.entry()["gaps"]
-    assert (gap["first_seq"], gap["reason"]) == (1, "quota")
     assert far.entry()["chain"] == "verified"
+    gaps = far.entry()["gaps"]
+    assert (gaps[0]["first_seq"], gaps[0]["reason"]) == (1, "quota")
+    assert {gap["reason"] for gap in gaps[1:]} == {"thinned"}
+    other.close()
     store.close()
     storage.close()
 
