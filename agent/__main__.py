@@ -30,7 +30,7 @@ from agent.config import Can, Config, ConfigError, Dock
 from agent.contractors import FILE as CONTRACTORS
 from agent.contractors import Contractors
 from agent.control import ControlError
-from agent.core.catalogue import SYNC_TROUBLE
+from agent.core.catalogue import QUEUE_STALLED, SYNC_TROUBLE
 from agent.core.records import Stream
 from agent.daemon import Daemon, group_id
 from agent.dbus import Bus
@@ -372,6 +372,9 @@ class Builder:
             on_renewed=self._hooks.store_renewed,
             on_recalled=self._hooks.store_recalled,
             on_commit=on_commit,
+            on_stall=lambda since, lasted: self._hooks.record(
+                QUEUE_STALLED.make(since, lasted_ms=lasted // 1_000_000)
+            ),
             telemetry_group_s=store.telemetry_commit_s,
         )
 

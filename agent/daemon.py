@@ -21,7 +21,7 @@ from agent.blackbox import BlackBox
 from agent.boot_timer import BootTimer
 from agent.command_desk import CommandDesk, Means
 from agent.config import Config, ConfigError
-from agent.control import ControlServer, Verb
+from agent.control import ControlServer, Refusal, Verb
 from agent.core import catalogue
 from agent.core.orders import Order
 from agent.core.policy import Policy
@@ -43,6 +43,8 @@ from agent.supervise import Notifier, Watchdog, watchdog_interval_s
 log = structlog.get_logger()
 
 OFFICER_SOCKET = "officer.sock"  # in the runtime folder; every local user may connect
+
+ANSWER_S = 6.0  # ours: after that it is known whether the disk answers (sync/stall.py: 5 s)
 
 
 class Daemon:
@@ -274,8 +276,21 @@ class Daemon:
         if interval_s is None:
             return
 
+        queue, loop = self._parts.queue, asyncio.get_running_loop()
+
         def ask_store() -> None:
-            self._parts.queue.stats().add_done_callback(lambda _future: watchdog.alive("store"))
+            answer = queue.stats()
+            answer.add_done_callback(lambda _future: watchdog.alive("store"))
+
+            def look() -> None:
+                if (
+                    queue.stalled_s is not None
+                ):  # a new start would wait for that disk too, and lock no sooner
+                    watchdog.alive("store")
+                elif not answer.done():
+                    loop.call_later(1.0, look)
+
+            loop.call_later(min(ANSWER_S, interval_s * 0.9), look)
 
         watchdog = Watchdog(self._notifier.alive, {"store": ask_store}, interval_s)
         watchdog.start()
@@ -290,7 +305,16 @@ class Daemon:
 
     async def _queue(self) -> object:
         queue = self._parts.queue
-        stats = await queue.stats()
+        try:
+            if queue.stalled_s is not None:
+                raise TimeoutError
+            stats = await asyncio.wait_for(queue.stats(), ANSWER_S)
+        except TimeoutError:
+            waited_s = queue.stalled_s or int(ANSWER_S)
+            raise Refusal(
+                "store", f"the disk has not answered for {waited_s} s: records wait in memory",
+                "look at the disk and the kernel's log; `ivmactl status` does not wait for it",
+            ) from None  # fmt: skip
         return {
             stream.value: {
                 "head": each.head.seq,

@@ -61,6 +61,10 @@ class Queue(Protocol):
 
     refused: Counter[Stream]
 
+    @property
+    def stalled_s(self) -> int | None:
+        """For how many seconds its disk has not answered; None while it does."""
+
     async def start(self) -> Any:
         """Has ``remembered`` (bytes or None) and ``problem`` (text or None)."""
 

@@ -308,6 +308,7 @@ class WatchedQueue:
         self._world = world
         self._tickets = 0
         self.refused: Counter[Stream] = queue.refused
+        self.stalled_s = queue.stalled_s
 
     async def start(self) -> Any:
         return await self._queue.start()

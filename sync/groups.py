@@ -186,6 +186,23 @@ class GroupCommit:
             return Opened(None, None, str(error))
         return Opened(store.remembered, store.damaged, None)
 
+    def opened_late(self, opened: Opened | StoreInUse) -> None:
+        """Tell what ``open`` found to whoever went on without it."""
+        if isinstance(opened, StoreInUse):
+            words = str(opened)
+            self._deliver(lambda: self._on_health(False, words))
+            return
+        if (found := opened.remembered) is not None:
+            self._deliver(lambda: self._on_recalled(found))
+            self._hold = True
+        if (aside := opened.damaged) is not None:
+            self._deliver(lambda: self._on_renewed(aside))
+
+    @property
+    def well(self) -> bool:
+        """Nothing is known that commits fail for."""
+        return self._problem is None
+
     @property
     def due(self) -> int | None:
         """When the next turn is due, 0 for at once; None while there is nothing to do."""

@@ -7,6 +7,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+import structlog
+
 from agent.core.records import Record, Stream
 from agent.core.types import SECOND
 from sync.blocks import Head
@@ -25,8 +27,13 @@ from sync.groups import (
 )
 from sync.inbox import Receipt
 from sync.sealing import Sealer
+from sync.stall import STALL_S, StallWatch
 from sync.store import Store
 from sync.table import Acked, StreamStats
+
+log = structlog.get_logger()
+
+SILENT = "the disk has not answered for {} s: look at it and at the kernel's log"
 
 
 class StoreThread:
@@ -35,7 +42,8 @@ class StoreThread:
     ``on_health(ok, detail)`` is called when commits begin to fail and when they work again, ``on_renewed``
     when a damaged file was replaced while it was in use, ``on_recalled`` as GroupCommit says, ``on_commit``
     with the newest sequence number of every stream after each commit. ``refused`` counts the records that
-    a full inbox did not take, by stream.
+    a full inbox did not take, by stream. While the disk does not answer, that is told as bad health after
+    ``patience_s``, and ``on_stall(since, lasted)``, both ns, when it did.
     """
 
     def __init__(
@@ -47,8 +55,10 @@ class StoreThread:
         on_renewed: Renewed = lambda detail: None,
         on_recalled: Recalled = lambda remembered: None,
         on_commit: Committed = lambda heads: None,
+        on_stall: Callable[[int, int], None] = lambda since, lasted: None,
         telemetry_group_s: int = TELEMETRY_GROUP_S,
         inbox_records: int = INBOX_RECORDS,
+        patience_s: float = STALL_S,
     ) -> None:
         self._now = now
         self._on_health = on_health
@@ -70,13 +80,40 @@ class StoreThread:
             inbox_records=inbox_records,
         )
         self.refused = self._group.refused
+        self._on_stall = on_stall
+        self._patience_s = patience_s
+        self._silent = SILENT.format(patience_s)
+        self._watch = StallWatch(
+            self._loop,
+            now,
+            self._has_work,
+            self._on_loop,
+            self._stall_began,
+            self._stall_ended,
+            patience_s,
+        )
+        self._open_ended = self._open_late = False
+        self._said_ill = False  # that the disk is silent, and nothing since
 
     # --- for the loop -------------------------------------------------------------------------------
 
     async def start(self) -> Opened:
-        """See GroupCommit.open."""
+        """See GroupCommit.open. A disk that does not answer for ``patience_s`` counts as one that refuses."""
         self._thread.start()
-        return await self._opened
+        self._watch.expect()
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(self._opened), self._patience_s)
+        with self._wake:
+            self._open_late = not self._open_ended
+        if not self._open_late:
+            return await self._opened
+        self._said_ill = True
+        return Opened(None, None, self._silent)
+
+    @property
+    def stalled_s(self) -> int | None:
+        """For how many seconds the disk has not answered; None while it does."""
+        return self._watch.stalled_s
 
     def commit(self, records: Sequence[Record], remember: bytes | None = None) -> asyncio.Future[Receipt]:
         """See GroupCommit.commit."""
@@ -85,6 +122,7 @@ class StoreThread:
             before = group.due
             future = group.commit(records, remember)
             self._wake_if_earlier(before)
+        self._watch.expect()
         return future
 
     def flush(self) -> asyncio.Future[Receipt]:
@@ -123,6 +161,7 @@ class StoreThread:
             group.close()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._closed), timeout_s)
+        self._watch.close()
         return self._closed.done()
 
     @contextlib.contextmanager
@@ -132,11 +171,32 @@ class StoreThread:
             before = self._group.due
             yield self._group
             self._wake_if_earlier(before)
+        self._watch.expect()
 
     def _wake_if_earlier(self, before: int | None) -> None:
         due = self._group.due
         if due is not None and (before is None or due < before):
             self._wake.notify()
+
+    def _has_work(self) -> bool:
+        with self._wake:
+            return self._group.due is not None
+
+    def _stall_began(self) -> None:
+        log.error("store.stalled", effect="records wait in memory")
+        if not self._said_ill:
+            self._said_ill = True
+            self._on_health(False, self._silent)
+
+    def _stall_ended(self, since: int, lasted: int) -> None:
+        self._answered()
+        self._on_stall(since, lasted)
+
+    def _answered(self) -> None:
+        """The disk does; whether it takes anything is told by the commits."""
+        if self._said_ill and self._group.well:
+            self._on_health(True, "")
+        self._said_ill = False
 
     # --- the thread ---------------------------------------------------------------------------------
 
@@ -159,10 +219,18 @@ class StoreThread:
 
     def _open(self) -> bool:
         opened: Opened | StoreInUse
+        self._watch.began()
         try:
             opened = self._group.open()
         except StoreInUse as error:
             opened = error
+        with self._wake:
+            self._open_ended = True
+        if self._open_late:
+            self._group.opened_late(opened)
+            if isinstance(opened, Opened):
+                self._on_loop(self._answered)
+        self._watch.ended()
         self._on_loop(lambda: settle(self._opened, opened))
         return isinstance(opened, Opened)
 
@@ -173,7 +241,10 @@ class StoreThread:
                 while (patience := self._patience()) != 0.0:
                     self._wake.wait(patience)
                 turn = group.take()
-            if left := group.work(turn):
+            self._watch.began()
+            left = group.work(turn)
+            self._watch.ended()
+            if left:
                 with self._wake:
                     group.put_back(left)
             if turn.last:

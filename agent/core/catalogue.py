@@ -236,6 +236,12 @@ QUEUE_DAMAGED = RecordKind(
     ),
 )  # fmt: skip
 
+QUEUE_STALLED = RecordKind(
+    "queue.stalled", Stream.ALARM, 1,
+    "The disk did not answer: records waited in memory, and a power cut would have cost them.", YEAR,
+    (_count("lasted_ms", "how long it took in the end", "ms"),),
+)  # fmt: skip
+
 SYNC_TROUBLE = RecordKind(
     "sync.trouble", Stream.ALARM, 1,
     "The way to the fleet needs a person: a foreign chain, refused or unanswered batches.", YEAR,

@@ -71,6 +71,8 @@ class InlineQueue:
 
     # --- StoreThread's interface ----------------------------------------------------------------------
 
+    stalled_s: int | None = None  # this disk takes its time, and always answers
+
     async def start(self) -> Any:
         self._working = True
         try:
