@@ -111,6 +111,9 @@ class Judged:
     violations: list[str] = field(default_factory=list)
     verdicts_in_use: set[str] = field(default_factory=set)  # while the key was on, after the grace
     verdict_on_charger: set[str] = field(default_factory=set)
+    verdicts_run_lock: set[str] = field(default_factory=set)  # with the key out and the engine running
+    power_rules: set[str] = field(default_factory=set)  # by which power decided
+    guard_opened: bool = False  # the charge guard cut the dock's supply
     conflicts: set[str] = field(default_factory=set)
     observed: list[Observation] = field(default_factory=list)
 
@@ -125,10 +128,10 @@ def judged(scene: Scene) -> Judged:
     watch = _Watch(world)
     found = Judged(world, watch.found)
     vehicle = world.vehicle
-    key_since = charger_since = 0
+    key_since = charger_since = lock_since = 0
 
     def see(at: int, observation: Observation, state: Any) -> None:
-        nonlocal key_since, charger_since
+        nonlocal key_since, charger_since, lock_since
         if not vehicle.kl15:
             key_since = at
         elif at - key_since > GRACE_NS:
@@ -137,6 +140,12 @@ def judged(scene: Scene) -> Judged:
             charger_since = at
         elif at - charger_since > GRACE_NS:
             found.verdict_on_charger.add(state.ignition.state.value)
+        if vehicle.engine is not Engine.RUNNING or vehicle.key_in:
+            lock_since = at
+        elif at - lock_since > GRACE_NS:
+            found.verdicts_run_lock.add(state.ignition.state.value)
+        found.power_rules.add(state.power.decision.rule)
+        found.guard_opened = found.guard_opened or (vehicle.guard is not None and vehicle.guard.open)
         if state.ignition.conflict:
             found.conflicts.add(state.ignition.conflict)
         if len(found.observed) < KEPT:

@@ -52,14 +52,49 @@ def charger(found: Judged) -> None:
     assert found.verdict_on_charger <= {"off", "accessory", "on", "unknown"}
 
 
-def nothing_more(_found: Judged) -> None:
-    pass
+def supply_mv(found: Judged) -> list[int]:
+    seen = [each.vehicle_mv for each in found.observed if isinstance(each, DockStatus)]
+    return [mv for mv in seen if mv is not None]
+
+
+def winter(found: Judged) -> None:
+    """A cold crank is far below every threshold, is seen as a crank, and ends or sheds nothing."""
+    assert min(supply_mv(found)) < 6_500
+    assert "cranking" in found.verdicts_in_use
+    assert not found.power_rules & {"power.low_voltage", "power.shed", "power.low_charge"}
+    assert found.world.vehicle.failed_starts == 0
+
+
+def run_lock(found: Judged) -> None:
+    """Key out and engine running is running, all night: no run-on begins under it."""
+    assert found.verdicts_run_lock == {"running"}
+
+
+def fortnight(found: Judged) -> None:
+    """The tablet gives up long before the charge guard has to, and the vehicle starts."""
+    assert not found.guard_opened
+    assert "power.run_on_over" in found.power_rules
+    assert found.world.vehicle.failed_starts == 0
+
+
+def dying_alternator(found: Judged) -> None:
+    """A running engine that charges nothing, at a resting battery's voltage, is never taken for off."""
+    assert found.verdicts_in_use <= ON
+    assert sum(mv < 12_600 for mv in supply_mv(found)) > 1000
+    assert not found.guard_opened
+
+
+def short_trips(found: Judged) -> None:
+    """A smart alternator near a resting voltage is running all the same, and every day it starts again."""
+    assert found.verdicts_in_use <= ON
+    assert sum(12_000 < mv < 12_700 for mv in supply_mv(found)) > 1000
+    assert found.world.vehicle.failed_starts == 0
 
 
 MORE: dict[str, Callable[[Judged], None]] = {
-    "winter": nothing_more, "stop-start": stop_start, "electric": electric, "run-lock": nothing_more,
-    "fortnight": nothing_more, "charger": charger, "load-dump": load_dump, "dying-alternator": nothing_more,
-    "short-trips": nothing_more, "stuck-line": stuck_line,
+    "winter": winter, "stop-start": stop_start, "electric": electric, "run-lock": run_lock,
+    "fortnight": fortnight, "charger": charger, "load-dump": load_dump, "dying-alternator": dying_alternator,
+    "short-trips": short_trips, "stuck-line": stuck_line,
 }  # fmt: skip
 
 
