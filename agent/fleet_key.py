@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable
@@ -25,6 +26,9 @@ class FleetKey:
 
     def __init__(self, file: Path, configured: bytes | None, generation: int) -> None:
         self._file = file
+        self._writing = False
+        self._asked = 0  # the generation that is on its way to the disk, or waits to be
+        self._next: NewFleetKey | None = None
         self.key, self.generation = configured, generation if configured is not None else 0
         try:
             said = json.loads(file.read_text())
@@ -40,16 +44,33 @@ class FleetKey:
     def change(
         self, order: NewFleetKey, reseal: Callable[[bytes, int], Any], note: Callable[[Record], None]
     ) -> None:
-        """Seal to another key from now on, once it is kept; an older generation changes nothing."""
-        if order.generation <= self.generation:
+        """Seal to another key from now on, once it is kept; an older generation changes nothing.
+
+        For the loop, which does not wait for the disk: the newest order that came meanwhile is next.
+        """
+        if order.generation <= max(self.generation, self._asked):
             return  # retained: it comes at each connection
-        text = json.dumps({"generation": order.generation, "key": order.key.hex()})
-        try:
-            durable.replace(self._file, text)
-        except OSError as error:
-            log.error("fleet_key.not_kept", error=error.strerror, effect="the key in use stays")
+        self._asked = order.generation
+        if self._writing:
+            self._next = order
             return
-        self.key, self.generation = order.key, order.generation
-        reseal(order.key, order.generation)
-        digest = hashlib.sha256(order.key).hexdigest()[:16]
-        note(FLEET_KEY_CHANGED.make(order.at, generation=order.generation, key=digest))
+        self._writing = True
+        text = json.dumps({"generation": order.generation, "key": order.key.hex()})
+
+        def kept(done: asyncio.Future[None]) -> None:
+            self._writing = False
+            if done.cancelled():
+                return
+            if error := done.exception():
+                log.error("fleet_key.not_kept", error=str(error), effect="the key in use stays")
+            else:
+                self.key, self.generation = order.key, order.generation
+                reseal(order.key, order.generation)
+                digest = hashlib.sha256(order.key).hexdigest()[:16]
+                note(FLEET_KEY_CHANGED.make(order.at, generation=order.generation, key=digest))
+            self._asked = 0
+            if (following := self._next) is not None:
+                self._next = None
+                self.change(following, reseal, note)
+
+        durable.aside(lambda: durable.replace(self._file, text)).add_done_callback(kept)

@@ -5,11 +5,11 @@ A bad file, or one from afar that does not work, leaves what was good in force.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import structlog
 
+from agent import durable
 from agent.config import Config, ConfigError, parse, read
 from agent.desired import DesiredFile, Trial
 
@@ -108,9 +108,4 @@ class Keeper:
         except OSError:
             pass
         self._last_good.parent.mkdir(parents=True, exist_ok=True)
-        part = self._last_good.with_suffix(".part")
-        with part.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self._last_good)
+        durable.replace(self._last_good, raw)

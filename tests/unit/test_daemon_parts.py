@@ -23,7 +23,7 @@ from agent.report import RING, Reporter
 from agent.runtime import Runtime
 from tests.core_driver import status
 
-REMEMBERED = Remembered("boot", "tethered", 12, 34, 5, 6, 7, True)
+REMEMBERED = Remembered("boot", "tethered", 12, 34, 5, 6, 7, shutdown_requested=True)
 
 # --- memory ------------------------------------------------------------------------------------------
 
