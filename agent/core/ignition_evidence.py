@@ -14,7 +14,7 @@ from agent.core.ignition_rules import (
     WIRE_WEIGHT,
     Word,
 )
-from agent.core.ignition_words import key_word, ready_word, rpm_word, wire_word
+from agent.core.ignition_words import charging, key_word, ready_word, rpm_word, wire_word
 from agent.core.notes import note, unseen
 from agent.core.policy import IgnitionPolicy
 from agent.core.state import Grade, Ignition, IgnitionState, Reading
@@ -98,10 +98,13 @@ def _bus_notes(
     ignition: Ignition, now: BootNs, policy: IgnitionPolicy, verdict: IgnitionState
 ) -> list[Evidence]:
     notes: list[Evidence] = []
+    charged = charging(ignition, now, policy)
     for bus in ignition.buses:
         quiet = bus.state is BusState.SILENT and now >= bus.since + policy.bus_silence_s * SECOND
-        agrees = quiet and verdict is IgnitionState.OFF
+        agrees = quiet and verdict is IgnitionState.OFF and not charged
         remark = "corroborates off; a cut cable looks the same" if quiet else ""
+        if quiet and charged:
+            remark = "corroborates nothing: the battery is charged, so it may be a cut cable"
         notes.append(
             note(f"CAN bus {bus.name}", bus.state.value, bus.since, now, fresh=True,
                  weight=SILENCE_WEIGHT if agrees else 0, remark=remark)

@@ -399,6 +399,17 @@ def test_a_silent_bus_corroborates_off_late() -> None:
     assert ignition_evidence.graded(seen) is Grade.CONFIRMED
 
 
+def test_a_silent_bus_corroborates_nothing_while_the_battery_is_charged() -> None:
+    """A wire that broke and a bus that is cut off look like off, while the engine runs."""
+    core = started()
+    core.see(CanBus(core.now, "powertrain", BusState.SILENT))
+    feed(core, 45, kl15=False, mv=14_200)
+    seen = ignition_evidence.evidence(core.state.ignition, core.now, core.policy.ignition)
+    assert ignition_evidence.graded(seen) is Grade.SINGLE
+    [bus] = [row for row in seen if row.source == "CAN bus powertrain"]
+    assert (bus.weight, bus.note.split(":")[0]) == (0, "corroborates nothing")
+
+
 def test_a_quiet_status_has_no_effects_but_the_power_sample() -> None:
     core = started(replace(Policy(), power=replace(Policy().power, sample_s=3600)))
     feed(core, 10, kl15=True)
