@@ -126,7 +126,9 @@ False ON {said["false_on"]}, false OFF {said["false_off"]}. UNKNOWN: {said["unkn
 {times}
 ## Error of each grade, over {days} vehicle-days with faults of bus, supply and wiring
 
-On seeds from {HELD_OUT + seed:,}, with which nothing was tuned.
+On seeds from {HELD_OUT + seed:,}, with which nothing was tuned. *Single* is the wire alone, which a fault can
+hold at ON or OFF for hours. Where a wire broke and the bus is cut off at once, under an alternator that holds
+12.5 V, nothing that can be seen differs from a parked vehicle: such an OFF counts as confirmed, and is wrong.
 
 {grades}"""
 
