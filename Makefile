@@ -51,7 +51,7 @@ soak-report: $(STAMP)     ## the long run: 390 vehicle-days; writes docs/soak-re
 	  --report build/soak-decisions.json $(SOAK)
 	$(BIN)/ivma-sim report --out docs/soak-report.md build/soak-wires.json build/soak-decisions.json
 
-# Some 4,000 s of a core for 1,000 vehicle-weeks; what is in the log is not lived again.
+# Hours of a core; what is in the log is not lived again.
 weeks-report: VEHICLES ?= 250
 weeks-report: DAYS     ?= 28
 weeks-report: $(STAMP)    ## the batteries of 250 vehicles over four weeks; writes docs/weeks-report.md

@@ -5,6 +5,7 @@ A composition root, as ``agent.__main__``: it reads every file with what a start
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -19,8 +20,6 @@ from agent.enforcement.base import SettingsError, Surroundings
 from drivers import registry
 from sync.keys import KeyFileError, load_private, load_public
 
-GOOD, BAD = 0, 78  # sysexits.h: EX_OK, EX_CONFIG
-
 
 def check(file: Path, *, files: bool) -> int:
     """Print every problem, or that there is none. The exit code: 0 good, 78 not."""
@@ -28,15 +27,15 @@ def check(file: Path, *, files: bool) -> int:
         config = load(file)
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
-        return BAD
+        return os.EX_CONFIG
     problems = list(_of_actions(config))
     if files:
         problems += _of_files(config)
     if problems:
         sys.stderr.writelines(f"{file}: {problem}\n" for problem in problems)
-        return BAD
+        return os.EX_CONFIG
     sys.stdout.write(f"{file}: good; digest {config.digest}\n")
-    return GOOD
+    return os.EX_OK
 
 
 def _of_actions(config: Config) -> Iterator[str]:

@@ -283,9 +283,8 @@ class Daemon:
             answer.add_done_callback(lambda _future: watchdog.alive("store"))
 
             def look() -> None:
-                if (
-                    queue.stalled_s is not None
-                ):  # a new start would wait for that disk too, and lock no sooner
+                # A new start would wait for a disk that hangs too, and lock no sooner.
+                if queue.stalled_s is not None:
                     watchdog.alive("store")
                 elif not answer.done():
                     loop.call_later(1.0, look)

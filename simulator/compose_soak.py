@@ -37,9 +37,10 @@ from simulator.virtual.history import History
 from simulator.virtual.lives import DAY, HOUR
 from simulator.virtual.oracle import Account
 from simulator.virtual.plan import WIRES, Plan
-from simulator.virtual.reports import Pace
+from simulator.virtual.reports import FIELD, Pace
 from simulator.virtual.shrink import shrink
 
+POLICY = Policy()
 LOOK_NS = HOUR  # ours: how often the disk is measured and progress is told
 LOG_IN_NS = 2 * MINUTE  # ours: after the key was turned in the epilogue, for a boot and a proof
 OF_DECISIONS = frozenset({1, 2, 3, 4, 5, 6, 7, 10, 13, 14})  # invariants: without queue, wires and wall clock
@@ -71,8 +72,8 @@ class Drive:
         plan: Plan,
         watch: Callable[[ev.Events], None] = lambda events: None,
         history: History | None = None,
-        policy: Policy = Policy(),  # noqa: B008 - it is frozen
-        pace: Pace = Pace(),  # noqa: B008 - it is frozen
+        policy: Policy = POLICY,
+        pace: Pace = FIELD,
     ) -> None:
         self.plan = plan
         self.schedule = plan.schedule()

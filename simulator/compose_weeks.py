@@ -19,19 +19,18 @@ from typing import Any
 from agent.core.policy import IgnitionPolicy, Policy, TetherPolicy
 from agent.core.state import PowerMode
 from agent.core.types import SECOND, BootNs
-from simulator.compose_soak import Drive, quieten
+from simulator.compose_soak import POLICY, Drive, quieten
 from simulator.compose_virtual import World
 from simulator.vehicle import Vehicle
 from simulator.virtual.bare import BareVehicle, NoTablet, PlainRules, Rules
 from simulator.virtual.decisions import DecisionWorld
 from simulator.virtual.lives import DAY
 from simulator.virtual.plan import DECISIONS, Plan
-from simulator.virtual.reports import Pace
+from simulator.virtual.reports import FIELD, Pace
 
 WEEK = 7
-EARLY = frozenset(
-    {"power.energy_budget", "power.low_voltage", "power.low_charge"}
-)  # rules that end a run-on before its time
+# Rules that end a run-on before its time.
+EARLY = frozenset({"power.energy_budget", "power.low_voltage", "power.low_charge"})
 DRAW_MA = 1_000  # ours: what a tablet in its run-on takes from the vehicle, with its battery full
 LEAVING = (PowerMode.SUSPENDING, PowerMode.SHUTTING_DOWN)
 
@@ -99,7 +98,7 @@ SLOW = (
     ),
     Pace(status_ns=8 * SECOND, signal_ns=16 * SECOND, physics_ns=8 * SECOND),
 )
-PACES = {"slow": SLOW, "field": (Policy(), Pace())}
+PACES = {"slow": SLOW, "field": (POLICY, FIELD)}
 
 
 def live(seed: int, days: int, pace: str = "slow") -> Week:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from agent.core.types import SECOND
 
-STALL_S = (
-    5  # ours: no disk that works takes so long for one commit, and an officer waits no longer for a word
-)
+# Ours: no disk that works takes so long for one commit, and an officer waits no longer for a word.
+STALL_S = 5
 
 
 class StallWatch:

@@ -7,10 +7,10 @@ of the energy budget, and the vehicle's battery is not known to be low.
 from __future__ import annotations
 
 from agent.core.policy import PowerPolicy
+from agent.core.power_energy import WH_UJ
 from agent.core.state import Power
 from agent.core.types import SECOND, BootNs
 
-UJ_PER_WH = 3_600_000_000
 LEAST_S = 60  # ours: an alarm sooner than this could pass before the machine sleeps
 
 
@@ -21,7 +21,7 @@ def planned(power: Power, now: BootNs, policy: PowerPolicy) -> BootNs | None:
         return None
     off_at = max(since + policy.max_s * SECOND, now + LEAST_S * SECOND)
     at = BootNs(min(now + policy.wake_sync_s * SECOND, off_at))
-    return at if power.spent_uj + needs_uj(at - now, policy) <= policy.budget_wh * UJ_PER_WH else None
+    return at if power.spent_uj + needs_uj(at - now, policy) <= policy.budget_wh * WH_UJ else None
 
 
 def needs_uj(asleep_ns: int, policy: PowerPolicy) -> int:

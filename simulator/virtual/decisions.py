@@ -20,7 +20,7 @@ from simulator.virtual import events as ev
 from simulator.virtual.agenda import Agenda, Entry
 from simulator.virtual.decider import Core, Decider
 from simulator.virtual.history import History
-from simulator.virtual.reports import BusReports, DockReports, Pace, SupplyReports
+from simulator.virtual.reports import FIELD, BusReports, DockReports, Pace, SupplyReports
 
 QUIET_STEP_NS = 600 * SECOND  # the same, with the tablet off or asleep
 CRANK_STEP_NS = 50 * MS  # ours: a starter's dip lasts longer
@@ -39,7 +39,7 @@ class DecisionWorld:
         core: Core,
         vehicle: VehicleSpec,
         history: History | None = None,
-        pace: Pace = Pace(),  # noqa: B008 - it is frozen
+        pace: Pace = FIELD,
     ) -> None:
         self.seed = seed
         self._step_ns = pace.physics_ns

@@ -75,6 +75,9 @@ class Pace:
     physics_ns: int = SECOND  # how often the vehicle's voltage is worked out while the tablet is on
 
 
+FIELD = Pace()
+
+
 class DockReports:
     """A dock at the end of a line, or what has come in its place; ``changed``: it may switch the supply."""
 
@@ -351,7 +354,7 @@ class BusReports:
             self._turn(BusState.SILENT)
             if not self._alive():
                 return
-        # A bus that falls silent is noticed as soon as a port would.
+        # A silent bus is looked at as often as a port does.
         self._entry = self._agenda.after(self._again_ns if self._alive() else FRESH_NS, self._listen)
 
     def _signals(self, now: BootNs) -> None:

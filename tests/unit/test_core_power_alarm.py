@@ -9,7 +9,8 @@ import pytest
 
 from agent.core.catalogue import WOKE
 from agent.core.policy import Policy, PowerPolicy, TetherPolicy, problems
-from agent.core.power_alarm import UJ_PER_WH, needs_uj
+from agent.core.power_alarm import needs_uj
+from agent.core.power_energy import WH_UJ
 from agent.core.state import PowerMode
 from agent.core.types import SECOND, BootNs, Drained, SleepSignal, WakeAt
 from tests.core_driver import Core
@@ -73,7 +74,7 @@ def test_an_earlier_wake_takes_the_alarm_back_and_is_not_told_as_its_doing() -> 
 def test_an_alarm_that_the_budget_does_not_afford_is_not_set() -> None:
     hour = needs_uj(3600 * SECOND, HOURLY)
     assert hour == (3 * 3600 + 12 * 75) * 1_000_000
-    enough = -(-hour // UJ_PER_WH)  # 3.25 Wh, and 0.2 Wh of the run-on
+    enough = -(-hour // WH_UJ)  # 3.25 Wh, and 0.2 Wh of the run-on
     assert alarms(asleep(replace(HOURLY, budget_wh=enough))) != []
     assert alarms(asleep(replace(HOURLY, budget_wh=enough - 1))) == []
 
@@ -88,7 +89,7 @@ def test_what_was_taken_is_counted_over_the_sleeps_until_no_more_alarm_is_afford
         core.dock(70, kl15=False)
     assert [at is not None for at in alarms(core)] == [True, False, True, False]
     assert core.state.power.mode is PowerMode.SLEEPING
-    assert core.state.power.spent_uj <= budget * UJ_PER_WH
+    assert core.state.power.spent_uj <= budget * WH_UJ
 
 
 def test_the_alarm_comes_at_the_maximum_time_at_the_latest_and_the_tablet_powers_off() -> None:
